@@ -1,0 +1,59 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tollbridge.v1 import database_pb2 as _database_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class IssueCredentialRequest(_message.Message):
+    __slots__ = ("database", "db_user", "db_name", "workload", "requested_ttl", "rejected")
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    DB_USER_FIELD_NUMBER: _ClassVar[int]
+    DB_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_TTL_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    database: str
+    db_user: str
+    db_name: str
+    workload: str
+    requested_ttl: _duration_pb2.Duration
+    rejected: str
+    def __init__(self, database: _Optional[str] = ..., db_user: _Optional[str] = ..., db_name: _Optional[str] = ..., workload: _Optional[str] = ..., requested_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rejected: _Optional[str] = ...) -> None: ...
+
+class IssueCredentialResponse(_message.Message):
+    __slots__ = ("decision_id", "credential_id", "endpoint", "tls", "token", "issued_at", "expires_at", "recheck_after", "usable_until", "policy_version")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_ID_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    RECHECK_AFTER_FIELD_NUMBER: _ClassVar[int]
+    USABLE_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    credential_id: str
+    endpoint: _database_pb2.Endpoint
+    tls: _database_pb2.TlsFacts
+    token: Token
+    issued_at: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    recheck_after: _timestamp_pb2.Timestamp
+    usable_until: _timestamp_pb2.Timestamp
+    policy_version: str
+    def __init__(self, decision_id: _Optional[str] = ..., credential_id: _Optional[str] = ..., endpoint: _Optional[_Union[_database_pb2.Endpoint, _Mapping]] = ..., tls: _Optional[_Union[_database_pb2.TlsFacts, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recheck_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., usable_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[str] = ...) -> None: ...
+
+class Token(_message.Message):
+    __slots__ = ("user", "password")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    password: str
+    def __init__(self, user: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,16 @@
+"""Engines: one folder per protocol, pure. An engine is a handshake script, its refusals, and sometimes a guard.
+
+`ENGINES` is the registry: adding a protocol is a folder and a line here. Nothing in `proxy.net` knows one by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from proxy.engine import Engine
+from proxy.engines.postgres import PostgresEngine
+
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"postgres": PostgresEngine()})
+"""Protocol name -> engine."""
