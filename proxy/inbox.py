@@ -51,7 +51,7 @@ class Inbox:
 
 
 class Cursor:
-    """Reads fields of one complete message, front to back. Every method raises PeerViolation when they are not there."""
+    """Reads fields of one complete message, front to back. Raises PeerViolation when they are not there."""
 
     __slots__ = ("_at", "_data", "_side")
 

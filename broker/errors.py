@@ -1,0 +1,26 @@
+"""How the broker says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from tollbridge.reasons import Reason
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class BrokerError(Exception):
+    """A request that ends without a credential. `broker.api` turns it into a gRPC status with ErrorInfo.
+
+    The message is for the person who can fix it: what happened, then the likely causes and what to change. It never
+    holds a secret, a session token or an external ID.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, metadata: Mapping[str, str] = _NOTHING) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata
+        """For ErrorInfo.metadata: names of roles, accounts, rules."""
