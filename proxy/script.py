@@ -258,10 +258,10 @@ def refusing(script: Script[T], encode: Callable[[Refused], bytes]) -> Script[T]
     except PeerClosed as closed:
         if closed.side is CLIENT:
             raise
-        refusal = closed.as_refusal()
-        yield Send(CLIENT, encode(refusal))
-        raise refusal from closed
+        gone = closed.as_refusal()
+        yield Send(CLIENT, encode(gone))
+        raise gone from closed
     except PeerViolation as violation:
-        refusal = violation.as_refusal()
-        yield Send(CLIENT, encode(refusal))
-        raise refusal from violation
+        broken = violation.as_refusal()
+        yield Send(CLIENT, encode(broken))
+        raise broken from violation
