@@ -1,0 +1,56 @@
+# Thin: each target makes what it needs and is quick when repeated. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTOS := $(wildcard proto/tollbridge/v1/*.proto)
+
+.PHONY: help demo test unit e2e lint format bench proto lock clean engines
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# One virtual environment from locked, hashed versions; made anew only when the lock changes.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@deploy/setup/venv.sh $(PYTHON) $(VENV) requirements/dev.txt
+	touch $(STAMP)
+
+engines: ## the database engines and build tools the sandbox starts (apt, when root on Debian)
+	@deploy/setup/engines.sh
+
+demo: $(STAMP) engines ## psql in one account reaches PostgreSQL in another; ONCE=1 exits after the story
+	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
+
+test: $(STAMP) engines ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure
+	@$(BIN)/python -m pytest $(ARGS)
+
+unit: $(STAMP) ## the tests that need no engine
+	@$(BIN)/python -m pytest tests/unit tests/property tests/completeness tests/contract tests/architecture $(ARGS)
+
+lint: $(STAMP) ## format, lint, types, import rules, contract
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+format: $(STAMP) ## rewrite the sources in the house format
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) engines ## direct, pgbouncer and tollbridge in one run: a table and bench-results/*.json
+	@BENCH=1 deploy/setup/engines.sh
+	$(BIN)/python -m tests.bench $(ARGS)
+
+proto: $(STAMP) ## generate the stubs beside the .proto files
+	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS:proto/%=%)
+
+lock: ## write requirements/*.txt anew (needs uv on the PATH)
+	@deploy/setup/lock.sh
+
+clean: ## remove what the targets above made
+	@rm -rf $(VENV) .cache .sandbox .pytest_cache .mypy_cache .ruff_cache .import_linter_cache bench-results

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes sure the engines that the sandbox starts are installed: PostgreSQL and what builds its token check.
+# With BENCH=1 also the peers that `make bench` measures against. Quick when everything is there.
+set -euo pipefail
+
+missing=()
+want() { # want PACKAGE TEST...: PACKAGE is missing when TEST fails
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
+
+want postgresql server_binary
+want postgresql-client command -v psql
+want gcc command -v gcc
+want libc6-dev test -e /usr/include/stdio.h
+want libpam0g-dev test -e /usr/include/security/pam_modules.h
+if [ "${BENCH:-}" = 1 ]; then
+    want pgbouncer command -v pgbouncer
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+install="apt-get install -y --no-install-recommends ${missing[*]}"
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "==> installing from Debian: ${missing[*]}"
+    apt-get update -q >/dev/null
+    # A package starts its service when it is installed; the sandbox wants the programs alone.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    $install -q >/dev/null
+else
+    echo "These packages are missing: ${missing[*]}" >&2
+    echo "Install them: sudo $install" >&2
+    # Without the engines the tests that need them skip and say so, unless they are required.
+    [ "${TOLLBRIDGE_REQUIRE_ENGINES:-}" = 1 ] && exit 1
+    exit 0
+fi

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Writes requirements/*.txt: names, versions and hashes, and never an address.
+set -euo pipefail
+compile() {
+    uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+        --no-annotate --no-header "$@"
+}
+compile pyproject.toml --extra broker --extra proxy -o requirements/runtime.txt
+compile pyproject.toml --extra broker --extra proxy --group dev -o requirements/dev.txt
+compile requirements/sandbox.in -o requirements/sandbox.txt
