@@ -1,0 +1,306 @@
+"""A broker and a proxy in front of a sandbox: real processes, real certificates, configuration as an operator writes it.
+
+Bridge(world, directory).up()      starts both and waits until they are ready
+bridge.broker / bridge.proxy       the processes: stop, kill, start again, read their logs
+bridge.listeners                   where clients connect
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.pki import CertificateAuthority
+from deploy.sandbox.world import World
+
+TRUST_DOMAIN = "spiffe://example.org"
+BROKER_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/broker"
+PROXY_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/proxy"
+APP_WORKLOAD = f"{TRUST_DOMAIN}/ns/shop/sa/checkout"
+"""The workload that the loopback listener speaks for, and of the client certificate."""
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+REPOSITORY = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True, kw_only=True)
+class Daemon:
+    """One of our processes, started as an operator would start it."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str] = field(repr=False)
+    admin_port: int
+    log_file: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and, unless told otherwise, wait until it is ready. Raises SandboxError with its log's end."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self.environment),
+                cwd=REPOSITORY,
+                start_new_session=True,  # Ctrl-C reaches whoever owns it first
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Until /readyz says yes."""
+        deadline = time.monotonic() + seconds
+        while not self.ready():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+                tail = "\n".join(self.log().splitlines()[-15:])
+                self.stop()
+                raise SandboxError(f"the {self.name} did not become ready; its log ends:\n{tail}")
+            time.sleep(0.03)
+
+    def ready(self) -> bool:
+        """What /readyz says now."""
+        try:
+            return self.admin("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """Status and body of a page on the admin port."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def log(self) -> str:
+        """Everything it has written so far, over all its starts."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def send(self, number: int) -> None:
+        """A signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int | None:
+        """SIGTERM, then SIGKILL. Returns the exit code."""
+        if self.process is None:
+            return None
+        self.send(signal.SIGTERM)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL: as when a machine goes away."""
+        self.send(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(STOP_SECONDS)
+
+
+@dataclass(slots=True)
+class Bridge:
+    """The system under test, or on show."""
+
+    world: World
+    directory: Path
+    change_broker: Callable[[dict[str, Any]], None] = lambda document: None
+    """Edits the broker's configuration before it is written."""
+    change_proxy: Callable[[dict[str, Any]], None] = lambda document: None
+    """Edits the proxy's configuration before it is written."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Added to the broker's environment, over what the sandbox says."""
+    ports: dict[str, int] = field(default_factory=dict)
+    """broker, broker_admin, proxy_admin, and one for each listener's name."""
+    broker: Daemon = field(init=False)
+    proxy: Daemon = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name in ("broker", "broker_admin", "proxy_admin", "app", "mtls"):
+            self.ports.setdefault(name, free_port())
+        self.issue_certificates()
+        self.write_broker_config()
+        self.write_proxy_config()
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.broker = Daemon(
+            name="broker",
+            command=[sys.executable, "-m", "broker", "serve", "--config", str(self.directory / "broker.yaml")],
+            environment={**plain, **self.world.environment(), **self.environment},
+            admin_port=self.ports["broker_admin"],
+            log_file=self.directory / "broker.log",
+        )
+        self.proxy = Daemon(
+            name="proxy",
+            command=[sys.executable, "-m", "proxy", "serve", "--config", str(self.directory / "proxy.yaml")],
+            environment=plain,  # a proxy holds no AWS secret, not even by accident
+            admin_port=self.ports["proxy_admin"],
+            log_file=self.directory / "proxy.log",
+        )
+
+    def __enter__(self) -> Bridge:
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def up(self) -> None:
+        """Start broker and proxy and wait for both. Raises SandboxError."""
+        self.broker.start()
+        self.proxy.start()
+
+    def down(self) -> None:
+        """Stop both."""
+        with contextlib.suppress(ProcessLookupError):
+            self.proxy.stop()
+        with contextlib.suppress(ProcessLookupError):
+            self.broker.stop()
+
+    def file(self, name: str) -> str:
+        """Path of a file of this bridge, as configuration wants it."""
+        return str(self.directory / name)
+
+    @property
+    def authority(self) -> CertificateAuthority:
+        """The CA of broker, proxies and clients; made on first use. The databases' own CA is the sandbox's."""
+        certificate, key = self.directory / "mesh-ca.crt", self.directory / "mesh-ca.key"
+        if not key.exists():
+            CertificateAuthority.create("tollbridge mesh CA").save(certificate, key)
+        return CertificateAuthority.load(certificate, key)
+
+    def issue_certificates(self) -> None:
+        """Certificates for broker, proxy and one client. Calling it again is a rotation."""
+        self.issue("broker", BROKER_ID, "localhost")
+        self.issue("proxy", PROXY_ID, "localhost")
+        self.issue("client", APP_WORKLOAD)
+
+    def issue(self, name: str, spiffe_id: str, *dns_names: str) -> None:
+        """NAME.crt and NAME.key in this bridge's directory."""
+        self.authority.issue(
+            self.directory / f"{name}.crt",
+            self.directory / f"{name}.key",
+            spiffe_ids=[spiffe_id],
+            dns_names=dns_names,
+            ip_addresses=["127.0.0.1"] if dns_names else [],
+        )
+
+    def write_broker_config(self) -> None:
+        """broker.yaml: the page's static database and one in each other account, rules, and the proxy's row."""
+        document: dict[str, Any] = {
+            "aws": {"region": self.world.region},
+            "db_service": {
+                "enabled": True,
+                "databases": [
+                    {
+                        "name": database.name,
+                        "protocol": "postgres",
+                        "uri": database.endpoint,
+                        "static_labels": {"env": "dev"},
+                        "aws": {"assume_role_arn": database.role_arn, "external_id": database.external_id}
+                        if database.role_arn
+                        else {"account_id": database.account_id},
+                    }
+                    for database in self.world.databases
+                ],
+            },
+            "access": {
+                "rules": [
+                    {
+                        "name": "shop-in-dev",
+                        "workloads": [f"{TRUST_DOMAIN}/ns/shop/*"],
+                        "db_labels": {"env": ["dev"]},
+                        "db_users": ["app", "readonly"],
+                        "db_names": ["app", "postgres"],
+                    }
+                ]
+            },
+            "proxies": [
+                {
+                    "caller": PROXY_ID,
+                    "workloads": [f"{TRUST_DOMAIN}/ns/shop/*"],
+                    "db_labels": {"env": ["dev"]},
+                }
+            ],
+            "listeners": [
+                {
+                    "address": f"127.0.0.1:{self.ports['broker']}",
+                    "tls": {
+                        "cert_file": self.file("broker.crt"),
+                        "key_file": self.file("broker.key"),
+                        "client_ca_file": self.file("mesh-ca.crt"),
+                    },
+                }
+            ],
+            "admin": {"address": f"127.0.0.1:{self.ports['broker_admin']}"},
+            "audit": {"file": self.file("broker-audit.jsonl")},
+        }
+        self._write("broker.yaml", document, self.change_broker)
+
+    def write_proxy_config(self) -> None:
+        """proxy.yaml: a loopback listener for one workload, and an mTLS one routed by login name."""
+        server_files = {"cert_file": self.file("proxy.crt"), "key_file": self.file("proxy.key")}
+        document: dict[str, Any] = {
+            "broker": {
+                "address": f"localhost:{self.ports['broker']}",
+                "tls": {**server_files, "ca_file": self.file("mesh-ca.crt")},
+            },
+            "listeners": [
+                {
+                    "name": "app",
+                    "protocol": "postgres",
+                    "address": f"127.0.0.1:{self.ports['app']}",
+                    "tls": {**server_files, "required": False},
+                    "workload": APP_WORKLOAD,
+                    "database": "rds-postgres",
+                },
+                {
+                    "name": "mtls",
+                    "protocol": "postgres",
+                    "address": f"127.0.0.1:{self.ports['mtls']}",
+                    "tls": {**server_files, "client_ca_file": self.file("mesh-ca.crt")},
+                    "route": "login_name",
+                },
+            ],
+            # The sandbox's databases listen on this machine and prove their real names with the sandbox's CA.
+            "dial": self.world.dial,
+            "trust": {"aws_rds": self.world.ca_cert_file},
+            "admin": {"address": f"127.0.0.1:{self.ports['proxy_admin']}"},
+            "audit": {"file": self.file("proxy-audit.jsonl")},
+        }
+        self._write("proxy.yaml", document, self.change_proxy)
+
+    def _write(self, name: str, document: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> None:
+        document = copy.deepcopy(document)
+        change(document)
+        (self.directory / name).write_text(yaml.safe_dump(document, sort_keys=False))
