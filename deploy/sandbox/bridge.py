@@ -1,4 +1,4 @@
-"""A broker and a proxy in front of a sandbox: real processes, real certificates, configuration as an operator writes it.
+"""A broker and a proxy in front of a sandbox: real processes and certificates, configured as an operator would.
 
 Bridge(world, directory).up()      starts both and waits until they are ready
 bridge.broker / bridge.proxy       the processes: stop, kill, start again, read their logs
@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -164,7 +164,7 @@ class Bridge:
             log_file=self.directory / "proxy.log",
         )
 
-    def __enter__(self) -> Bridge:
+    def __enter__(self) -> Self:
         try:
             self.up()
         except BaseException:
