@@ -1,0 +1,1 @@
+"""How tollbridge is deployed and tried out: images, manifests, configuration examples and the sandbox."""

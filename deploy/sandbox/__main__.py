@@ -1,0 +1,50 @@
+"""``python -m deploy.sandbox up|down|status|env [--dir DIR]``"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.sandbox import Sandbox
+from deploy.sandbox.world import World
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.sandbox", description="AWS accounts and databases, local.")
+    parser.add_argument("command", choices=("up", "down", "status", "env"))
+    parser.add_argument("--dir", type=Path, default=Path(".sandbox"), help="where it lives (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    sandbox = Sandbox(options.dir, detached=True)
+    if options.command == "down":
+        sandbox.down()
+        return 0
+    if options.command == "up":
+        try:
+            sandbox.up(_say)
+        except SandboxError as error:
+            _say(str(error))
+            return 1
+        _say(f"up; facts in {sandbox.world_file}")
+        return 0
+    if not sandbox.running():
+        print("down", file=sys.stderr)
+        return 1
+    world = World.load(sandbox.world_file)
+    if options.command == "status":
+        _say(f"up: AWS at {world.aws_endpoint}")
+        for database in world.databases:
+            _say(f"{database.name}: {database.endpoint} at {database.local_endpoint}")
+        return 0
+    for name, value in {**world.environment(), "TOLLBRIDGE_SANDBOX_WORLD": str(sandbox.world_file)}.items():
+        _say(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _say(line: str) -> None:
+    # Each line at once, also into a pipe: starting takes seconds.
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

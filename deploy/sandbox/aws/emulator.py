@@ -1,0 +1,150 @@
+"""The only importer of ministack: its sessions, roles and verifiers behind typed functions.
+
+ministack reads its settings from the environment when it is imported: ``aws.__main__`` sets them first.
+"""
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import ministack.app as ministack_app  # type: ignore[import-not-found, unused-ignore]
+from ministack.core import iam_evaluator, rds_iam  # type: ignore[import-not-found, unused-ignore]
+from ministack.core.responses import request_scope  # type: ignore[import-not-found, unused-ignore]
+from ministack.services import iam, sts  # type: ignore[import-not-found, unused-ignore]
+
+from . import strict
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SESSION_TOKEN_RANDOM_BYTES = 763
+"""Makes session tokens of about 1,000 characters, and RDS tokens of more than 1,300."""
+EXPIRED_SESSION_KEPT_SECONDS = 3600.0
+
+
+def install() -> None:
+    """Make ministack's sessions more like AWS's. Call once, before the first request."""
+    sts._gen_session_token = lambda: strict.session_token(os.urandom(SESSION_TOKEN_RANDOM_BYTES))
+    # ministack forgets an expired session at the next AssumeRole by anybody and then calls its key unknown; AWS goes
+    # on saying ExpiredToken.
+    sts._evict_expired_sessions = _forget_long_expired_sessions
+
+
+async def serve(scope: Message, receive: Receive, send: Send) -> None:
+    """ministack itself, as an ASGI application."""
+    await ministack_app.app(scope, receive, send)
+
+
+def is_role_session(access_key_id: str) -> bool:
+    session = sts._sessions.get(access_key_id)
+    return session is not None and session.get("PrincipalType") == "AssumedRole"
+
+
+def session_expired(access_key_id: str) -> bool:
+    session = sts._sessions.get(access_key_id)
+    return session is not None and time.time() >= session["Expiration"]
+
+
+def bury_dead_session(access_key_id: str) -> bool:
+    """Forget the session if its role was deleted, or deleted and made again; whether it did.
+
+    From then on ministack says of the key what AWS says in each protocol (InvalidClientTokenId in STS's).
+    """
+    session = sts._sessions.get(access_key_id)
+    if session is None or session.get("PrincipalType") != "AssumedRole":
+        return False
+    # AWS looks at the expiry before it looks for the role.
+    if session_expired(access_key_id):
+        return False
+    role = _role(session["AccountId"], session["Arn"].split("/")[1])
+    if not strict.session_outlived_its_role(session["UserId"], role.get("RoleId") if role else None):
+        return False
+    del sts._sessions[access_key_id]
+    return True
+
+
+def drop_session(access_key_id: str) -> None:
+    sts._sessions.pop(access_key_id, None)
+
+
+def expire_sessions(*, access_key_id: str | None, role_arn: str | None) -> int:
+    """End sessions now: the one of a key, or all of a role. How many it ended."""
+    ended = 0
+    for key, session in sts._sessions.items():
+        if key == access_key_id or (role_arn is not None and _session_role_arn(session) == role_arn):
+            session["Expiration"] = time.time() - 1
+            ended += 1
+    return ended
+
+
+def max_session_duration(role_arn: str) -> int:
+    role = _role(role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1])
+    return int((role or {}).get("MaxSessionDuration", strict.DEFAULT_DURATION_SECONDS))
+
+
+def caller_arn(access_key_id: str) -> str | None:
+    """Who a key belongs to, or None when nobody can say."""
+    account = _key_account(access_key_id)
+    credential = iam_evaluator.resolve_credential(access_key_id, account) if account else None
+    return getattr(credential, "principal_arn", None)
+
+
+def judge_token(
+    token: str, *, hostname: str, port: int, db_user: str, region: str, account_id: str, resource_id: str
+) -> str | None:
+    """None when RDS would let the token's bearer in; else why not, in a few words without anything secret."""
+    verified = rds_iam.verify_rds_iam_token(
+        token, hostname=hostname, port=port, db_user=db_user, region=region, account_id=account_id
+    )
+    if not isinstance(verified, rds_iam.VerifiedRdsToken):
+        return str(verified.code)
+    if verified.principal_type == "Root":
+        # ministack takes an account number for a root key with a well-known secret.
+        return "RootCredentials"
+    resource_arn = f"arn:aws:rds-db:{region}:{account_id}:dbuser:{resource_id}/{db_user}"
+    with request_scope(account_id, region):
+        principal = iam_evaluator.resolve_principal(verified.access_key_id, account_id)
+        if isinstance(principal, iam_evaluator.AuthError) or principal.policies is None:
+            return "InvalidCredentials"
+        decision = iam_evaluator.evaluate(
+            iam_evaluator.EvalContext(
+                principal_arn=principal.arn,
+                principal_type=principal.type,
+                principal_account=account_id,
+                action="rds-db:connect",
+                resource_arn=resource_arn,
+                region=region,
+                principal_keys=principal.keys,
+            ),
+            principal.policies,
+            *principal.limits,
+        ).decision
+    return None if decision == "Allow" else f"rds-db:connect {decision}"
+
+
+def _role(account_id: str, name: str) -> dict[str, Any] | None:
+    role: dict[str, Any] | None = iam._roles.get_scoped(account_id, None, name)
+    return role
+
+
+def _session_role_arn(session: dict[str, Any]) -> str | None:
+    if session.get("PrincipalType") != "AssumedRole":
+        return None
+    role = _role(session["AccountId"], session["Arn"].split("/")[1])
+    return role["Arn"] if role else None
+
+
+def _key_account(access_key_id: str) -> str | None:
+    session = sts._sessions.get(access_key_id)
+    account: str | None = (
+        session.get("AccountId") if session else iam_evaluator.find_iam_access_key_account(access_key_id)
+    )
+    return account
+
+
+def _forget_long_expired_sessions() -> None:
+    horizon = time.time() - EXPIRED_SESSION_KEPT_SECONDS
+    for key in [key for key, session in sts._sessions.items() if session["Expiration"] < horizon]:
+        del sts._sessions[key]

@@ -1,0 +1,115 @@
+"""The check an RDS database makes of a token, asked over a unix socket by the PAM module of each server.
+
+Protocol, one connection per login: ``service NUL user NUL token`` and end of data; the answer is ``1`` or ``0``.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from . import emulator
+
+MAX_REQUEST_BYTES = 70_000
+"""PostgreSQL takes no password above 65,535 bytes."""
+REQUEST_TIMEOUT_SECONDS = 2.0
+LOG_LENGTH = 20_000
+
+_ACCESS_KEY_ID = re.compile(r"X-Amz-Credential=([A-Za-z0-9]{1,128})(?:%2F|/)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a PAM service stands for: one database server, as the trusted side of the check knows it."""
+
+    database: str
+    hostname: str
+    port: int
+    region: str
+    account_id: str
+    resource_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """One judged login. Never the token."""
+
+    database: str | None
+    db_user: str
+    ok: bool
+    why: str
+    access_key_id: str | None
+    time: float
+
+
+class LoginJudge:
+    """Answers PAM modules and remembers its latest verdicts."""
+
+    def __init__(self, targets: Mapping[str, Target]) -> None:
+        self._targets = targets
+        self._log: deque[Login] = deque(maxlen=LOG_LENGTH)
+
+    def logins(self) -> list[dict[str, object]]:
+        return [asdict(login) for login in self._log]
+
+    def forget(self) -> None:
+        self._log.clear()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection. Whatever goes wrong, the answer is no."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                request = await _read_all(reader)
+                service, user, token = request.decode("utf-8").split("\0", 2)
+                writer.write(b"1" if self._judge(service, user, token) else b"0")
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            pass
+        finally:
+            writer.close()
+
+    def _judge(self, service: str, user: str, token: str) -> bool:
+        target = self._targets.get(service)
+        found = _ACCESS_KEY_ID.search(token)
+        key = found[1] if found else None
+        why = "UnknownService" if target is None else _refusal(target, user, token, key)
+        self._log.append(
+            Login(
+                database=target.database if target else None,
+                db_user=user,
+                ok=why is None,
+                why=why or "Allow",
+                access_key_id=key,
+                time=time.time(),
+            )
+        )
+        return why is None
+
+
+def _refusal(target: Target, user: str, token: str, access_key_id: str | None) -> str | None:
+    # A token dies with the session that signed it, however long its own X-Amz-Expires would let it live.
+    if access_key_id is not None:
+        if emulator.session_expired(access_key_id):
+            return "SessionExpired"
+        if emulator.bury_dead_session(access_key_id):
+            return "RoleGone"
+    return emulator.judge_token(
+        token,
+        hostname=target.hostname,
+        port=target.port,
+        db_user=user,
+        region=target.region,
+        account_id=target.account_id,
+        resource_id=target.resource_id,
+    )
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    request = bytearray()
+    while chunk := await reader.read(16_384):
+        request += chunk
+        if len(request) > MAX_REQUEST_BYTES:
+            raise ValueError("a login longer than any token")
+    return bytes(request)

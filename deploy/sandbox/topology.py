@@ -1,0 +1,95 @@
+"""The accounts, roles and databases of every sandbox: names only, nothing running.
+
+Account, role, external ID and endpoint of ``rds-postgres`` are those of the AWS cross-account page that tollbridge
+implements, so that its examples work here word for word.
+"""
+
+from dataclasses import dataclass
+
+REGION = "us-west-1"
+
+BROKER_ACCOUNT = "111111111111"
+EXAMPLE_ACCOUNT = "222222222222"
+ANALYTICS_ACCOUNT = "333333333333"
+ACCOUNTS = (BROKER_ACCOUNT, EXAMPLE_ACCOUNT, ANALYTICS_ACCOUNT)
+
+BROKER_USER = "tollbridge-broker-user"
+BROKER_ROLE = "tollbridge-broker"
+BROKER_USER_ARN = f"arn:aws:iam::{BROKER_ACCOUNT}:user/{BROKER_USER}"
+BROKER_ROLE_ARN = f"arn:aws:iam::{BROKER_ACCOUNT}:role/{BROKER_ROLE}"
+
+EXAMPLE_EXTERNAL_ID = "example-external-id"
+ANALYTICS_EXTERNAL_ID = "analytics-external-id"
+
+EXAMPLE_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/example-role"
+ANALYTICS_ROLE_ARN = f"arn:aws:iam::{ANALYTICS_ACCOUNT}:role/analytics-access"
+NO_CONNECT_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/no-connect-role"
+"""Trusts the broker, but no policy of it allows rds-db:connect."""
+NO_TRUST_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/no-trust-role"
+"""May connect, but its trust policy names somebody else."""
+UNLISTED_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/unlisted-role"
+"""Trusts the broker, but the broker's own policy does not list it."""
+LONG_SESSION_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/long-session-role"
+"""As example-role, with a MaxSessionDuration of 12 hours (all others: one hour)."""
+TEST_ROLES_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/test-*"
+"""The broker may assume any role called so: tests make their own roles without touching the broker's policy."""
+
+ASSUMABLE_ROLE_ARNS = (
+    EXAMPLE_ROLE_ARN,
+    ANALYTICS_ROLE_ARN,
+    NO_CONNECT_ROLE_ARN,
+    NO_TRUST_ROLE_ARN,
+    LONG_SESSION_ROLE_ARN,
+    TEST_ROLES_ARN,
+    BROKER_ROLE_ARN,
+)
+
+DB_NAME = "app"
+IAM_DB_USERS = ("app", "readonly", "admin")
+"""Members of rds_iam on every server; their only password is an IAM token."""
+PASSWORD_DB_USERS = ("md5user", "scramuser", "cleartextuser")
+"""Roles with a password of their own, for the authentication method each is named after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSpec:
+    """A database as AWS knows it; ``role_arn`` is None in the broker's own account."""
+
+    name: str
+    account_id: str
+    host: str
+    resource_id: str
+    role_arn: str | None
+    external_id: str | None
+    port: int = 5432
+
+    def connect_arn(self, db_user: str) -> str:
+        """The resource an rds-db:connect policy names for one database user ("*" for all of them)."""
+        return f"arn:aws:rds-db:{REGION}:{self.account_id}:dbuser:{self.resource_id}/{db_user}"
+
+
+RDS_POSTGRES = DatabaseSpec(
+    name="rds-postgres",
+    account_id=EXAMPLE_ACCOUNT,
+    host="rds-postgres.abcdef012345.us-west-1.rds.amazonaws.com",
+    resource_id="db-RDSPOSTGRES222222222222",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+)
+ANALYTICS = DatabaseSpec(
+    name="analytics",
+    account_id=ANALYTICS_ACCOUNT,
+    host="analytics.cluster-abcdef012345.us-west-1.rds.amazonaws.com",
+    resource_id="cluster-ANALYTICS333333333333",
+    role_arn=ANALYTICS_ROLE_ARN,
+    external_id=ANALYTICS_EXTERNAL_ID,
+)
+LOCAL = DatabaseSpec(
+    name="local",
+    account_id=BROKER_ACCOUNT,
+    host="local.fedcba543210.us-west-1.rds.amazonaws.com",
+    resource_id="db-LOCAL111111111111",
+    role_arn=None,
+    external_id=None,
+)
+DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)

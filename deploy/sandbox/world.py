@@ -1,0 +1,97 @@
+"""What a running sandbox consists of, as the tests, the demo and the benchmarks see it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deploy.sandbox import topology
+from deploy.sandbox.pki import write_atomically
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """One database: the endpoint AWS would show, and where it really listens."""
+
+    name: str
+    account_id: str
+    region: str
+    host: str
+    port: int
+    local_port: int
+    resource_id: str
+    role_arn: str | None
+    """None for the database in the broker's own account."""
+    external_id: str | None
+    db_users: tuple[str, ...]
+    """Users that log in with an IAM token."""
+    db_name: str
+    superuser_dsn: str
+    """libpq connection string over the unix socket, no password: for seeding, never for the system under test."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def local_endpoint(self) -> str:
+        return f"127.0.0.1:{self.local_port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Facts only; nothing here starts or stops anything. Also in DIR/world.json, readable by its owner alone."""
+
+    directory: str
+    aws_endpoint: str
+    region: str
+    broker_account_id: str
+    broker_user_arn: str
+    broker_role_arn: str
+    """A role of the broker's own account that the broker user may assume: a broker on a role, as in production."""
+    broker_access_key_id: str
+    broker_secret_access_key: str = field(repr=False)
+    ca_cert_file: str
+    ca_key_file: str
+    """The CA of the database servers; ``pki.CertificateAuthority.load`` issues more from it."""
+    databases: tuple[Database, ...]
+    password_users: dict[str, str] = field(repr=False)
+    """Roles on every server with a password of their own, by authentication method: md5user and so on."""
+
+    @property
+    def dial(self) -> dict[str, str]:
+        """Real endpoint "host:port" -> where it listens here."""
+        return {database.endpoint: database.local_endpoint for database in self.databases}
+
+    @property
+    def postgres_superuser_dsn(self) -> str:
+        """The superuser's connection string for ``rds-postgres``; every database has its own ``superuser_dsn``."""
+        return self.database(topology.RDS_POSTGRES.name).superuser_dsn
+
+    def database(self, name: str) -> Database:
+        """Raises KeyError for a name that is not in this world."""
+        for database in self.databases:
+            if database.name == name:
+                return database
+        raise KeyError(name)
+
+    def environment(self) -> dict[str, str]:
+        """What the broker's process needs in its environment to take this sandbox for AWS."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.broker_access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.broker_secret_access_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_ENDPOINT_URL_STS": self.aws_endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def save(self, file: Path) -> None:
+        write_atomically(file, json.dumps(asdict(self), indent=2).encode(), mode=0o600)
+
+    @classmethod
+    def load(cls, file: Path) -> "World":
+        document = json.loads(file.read_text())
+        databases = tuple(
+            Database(**{**database, "db_users": tuple(database["db_users"])}) for database in document["databases"]
+        )
+        return cls(**{**document, "databases": databases})
