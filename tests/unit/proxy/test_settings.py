@@ -1,0 +1,165 @@
+"""The proxy's configuration: what is accepted, and that everything wrong is said at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.settings import Address, ProxySettings, load, parse_address
+from tollbridge.process.settings import SettingsError, json_schema, load_text
+
+ROOT = Path(__file__).parents[3]
+FILES = "{cert_file: /c, key_file: /k, client_ca_file: /ca}"
+GOOD = """
+broker: {address: "127.0.0.1:8443"}
+listeners:
+- {name: a, protocol: postgres, address: "127.0.0.1:0", workload: w, database: d}
+"""
+
+
+def problems(text: str) -> str:
+    """What check-config would print."""
+    with pytest.raises(SettingsError) as caught:
+        load_text(text, ProxySettings)
+    return str(caught.value)
+
+
+def listener(rest: str, address: str = "127.0.0.1:1") -> str:
+    """A file with one listener."""
+    return (
+        'broker: {address: "unix:/run/b.sock"}\n'
+        f'listeners:\n- {{name: a, protocol: postgres, address: "{address}", {rest}}}\n'
+    )
+
+
+def test_the_example_is_valid() -> None:
+    """What we hand out loads without a warning, and shows every section there is."""
+    loaded = load(ROOT / "deploy/config/proxy.example.yaml")
+    assert loaded.warnings == []
+    assert loaded.value.model_fields_set == set(ProxySettings.model_fields)
+
+
+def test_little_is_required() -> None:
+    """A broker, a listener, who, where to."""
+    settings = load_text(GOOD, ProxySettings).value
+    assert settings.drain.seconds == 25
+    assert settings.listeners[0].limits.max_connections == 1000
+    assert settings.sessions.idle_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:5432", Address(host="127.0.0.1", port=5432)),
+        ("[::1]:5432", Address(host="::1", port=5432)),
+        ("DB.Example:1", Address(host="db.example", port=1)),
+        ("unix:/run/x.sock", Address(path="/run/x.sock")),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    """Three spellings."""
+    assert parse_address(text) == address
+    assert str(address) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", ":1", "::1:5432", "x:", "x:y", "x:70000", "unix:relative", "unix:/" + 107 * "x"]
+)
+def test_addresses_that_are_none(text: str) -> None:
+    """They are refused when the file is read, not when it is bound."""
+    with pytest.raises(ValueError, match="must be|unix socket|at most"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [("127.0.0.9:1", True), ("localhost:1", True), ("[::1]:1", True), ("unix:/x", True)]
+    + [("0.0.0.0:1", False), ("10.0.0.1:1", False), ("[::]:1", False), ("db.example:1", False)],
+)
+def test_what_counts_as_this_machine(text: str, local: bool) -> None:
+    """A name that merely resolves to loopback today does not."""
+    assert parse_address(text).local is local
+
+
+def test_a_broker_elsewhere_needs_tls() -> None:
+    """Credentials travel there."""
+    text = problems(GOOD.replace("127.0.0.1:8443", "broker:8443"))
+    assert "broker.tls: is required: the broker is not on this machine" in text
+    assert "hint: credentials travel here" in text
+
+
+def test_off_loopback_clients_need_tls_and_a_certificate() -> None:
+    """Each of the four ways to leave a door open has its own line."""
+    assert "listeners[0].tls: is required" in problems(listener("database: d", "0.0.0.0:1"))
+    bare = "tls: {cert_file: /c, key_file: /k, required: false}, workload: w, database: d"
+    text = problems(listener(bare, "0.0.0.0:1"))
+    assert "listeners[0].tls.required: must be true" in text
+    assert "listeners[0].tls.client_ca_file: is required" in text
+    assert "listeners[0].workload: is for loopback and unix sockets only" in text
+
+
+def test_on_loopback_somebody_must_be_identified() -> None:
+    """A listener that nobody could log in through is a mistake."""
+    assert "nothing here says who a client is" in problems(listener("database: d"))
+    load_text(listener(f"tls: {FILES}, database: d"), ProxySettings)
+
+
+@pytest.mark.parametrize("route", ["", ", database: d, route: login_name", ", database: d, sni: {a: b}"])
+def test_exactly_one_route(route: str) -> None:
+    """Two routes would make the reader guess which wins."""
+    assert "must have exactly one route" in problems(listener(f"tls: {FILES}{route}"))
+
+
+def test_routing_by_server_name_needs_tls_and_lower_case() -> None:
+    """Both would fail at the first login otherwise."""
+    text = problems(listener("workload: w, sni: {Orders.DB: d}"))
+    assert "needs `tls`" in text
+    assert "compared in lower case" in text
+
+
+def test_two_listeners_cannot_share_a_name_or_an_address() -> None:
+    """Metrics are by name, sockets by address."""
+    row = GOOD.splitlines()[-1].replace(":0", ":5432")
+    text = problems(GOOD.replace(":0", ":5432") + row)
+    assert "listeners[0].name: 'a' is used by 2 listeners" in text
+    assert "listeners[1].address: '127.0.0.1:5432' is used by 2 listeners" in text
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    """One run of check-config, one round of edits."""
+    text = problems(
+        """
+broker: {address: "broker:x"}
+listeners:
+- {name: a, protocol: mysqlx, address: "0.0.0.0:1", workload: w}
+drain: {seconds: -1}
+dial: {"a:b": "::x:"}
+log: {level: loud}
+bogus: 1
+"""
+    )
+    for expected in (
+        "broker.address: must be host:port",
+        "listeners[0].protocol: must be one of postgres",
+        "listeners[0].tls: is required",
+        "must have exactly one route, not none",
+        "drain.seconds: must be at least 0",
+        "dial['a:b']: must be `host` or `host:port`",
+        "log.level: must be 'debug'",
+        "bogus: unknown key",
+    ):
+        assert expected in text
+
+
+def test_trust_files_replace_the_packaged_bundles() -> None:
+    """One given, the other stays."""
+    stores = load_text(GOOD + "trust: {aws_rds: /x.pem}\n", ProxySettings).value.trust.stores()
+    assert stores.aws_rds == Path("/x.pem")
+    assert stores.aws_redshift.name == "aws-redshift.pem"
+    assert stores.aws_redshift.exists()
+
+
+def test_the_schema_names_every_section() -> None:
+    """Editors complete from it."""
+    assert set(json_schema(ProxySettings)["properties"]) == set(ProxySettings.model_fields)
