@@ -109,6 +109,11 @@ class Playbook(Generic[T]):
         assert isinstance(self._error, kind), f"no {kind.__name__}: {self._error!r}, waits for {self.waiting!r}"
         return self._error
 
+    @property
+    def ended(self) -> tuple[T | None, BaseException | None]:
+        """The value that the script returned and the error that it raised; one of them at most."""
+        return self._value, self._error
+
     def unread(self, side: Side) -> bytes:
         """What arrived from a side and nobody took: the relay sends it on first."""
         inbox = self._inbox[side]

@@ -1,0 +1,55 @@
+"""No cell is empty: every engine can say every reason, and says in its docstring how it speaks."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from proxy.engine import Engine
+from proxy.engines import ENGINES
+from proxy.engines.postgres import PostgresEngine, wire
+from proxy.engines.postgres.refusals import NATIVE_ROWS
+from proxy.script import CLIENT
+from tollbridge.reasons import ROWS, Reason
+
+every_reason = pytest.mark.parametrize("reason", list(Reason))
+every_engine = pytest.mark.parametrize(("name", "engine"), ENGINES.items())
+
+
+@every_reason
+@every_engine
+def test_every_engine_says_every_reason(name: str, engine: Engine, reason: Reason) -> None:
+    """Natively, with the message inside."""
+    said = engine.refuse(reason, f"because of {name}")
+    assert f"because of {name}".encode() in said
+
+
+@every_engine
+def test_every_engine_has_a_sequence_diagram(name: str, engine: Engine) -> None:
+    """Three parties at least and arrows both ways, with a link to the spec, in the package's docstring."""
+    doc = importlib.import_module(f"proxy.engines.{name}").__doc__ or ""
+    assert all(party in doc for party in ("client", "proxy", "broker", "upstream"))
+    assert "-->" in doc
+    assert "<--" in doc
+    assert "https://" in doc
+
+
+@every_reason
+def test_postgres_has_a_sqlstate_and_a_fix_for_every_reason(reason: Reason) -> None:
+    """FATAL, five characters of class and code, a message, a hint that is a sentence."""
+    said = PostgresEngine().refuse(reason, "what went wrong")
+    fields = wire.error_fields(said[5:], CLIENT)
+    assert fields["S"] == fields["V"] == "FATAL"
+    assert re.fullmatch(r"[0-9A-Z]{5}", fields["C"])
+    assert fields["M"] == "tollbridge: what went wrong"
+    assert reason in fields["D"]
+    assert re.fullmatch(r"[A-Za-z].{20,}\.", fields["H"])
+
+
+@every_reason
+def test_pools_are_told_to_retry_exactly_what_can_be_retried(reason: Reason) -> None:
+    """57P01 and 57P03 mean `try again`: no reason that stays true until somebody acts may use them."""
+    if NATIVE_ROWS[reason].sqlstate in {"57P01", "57P03"}:
+        assert ROWS[reason].retryable
