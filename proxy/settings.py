@@ -258,8 +258,6 @@ class SessionLimits(Section):
     """End a session after so long without a byte in either direction."""
     max_session_seconds: Seconds | None = None
     """End a session that old: the bound on how long a withdrawn permission lives on in open sessions."""
-    max_connections: int | None = Field(default=None, ge=1)
-    """Sessions of this proxy to one database."""
 
 
 class TrustSettings(Section):

@@ -1,0 +1,233 @@
+"""The composition root: the only place that constructs things, top to bottom.
+
+    settings --> client --> catalog, grants --> services --> listeners --> admin
+
+Order matters and is this: certificates are read and addresses bound before anything runs, so that a mistake ends the
+process at once; the catalog's watch starts before the listeners accept; the process is ready when the first list is
+complete. On SIGTERM: readiness goes, listeners close, sessions go on up to `drain.seconds` (or a second signal), then
+each is told goodbye in its own protocol; last the audit log is written out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from proxy.audit import AuditedGrants, AuditLog, Writer
+from proxy.catalog import Catalog
+from proxy.engines import ENGINES
+from proxy.grants import GrantCache
+from proxy.metrics import Metrics, Sources
+from proxy.model import Door
+from proxy.net import relay
+from proxy.net.bind import Bind, TcpBind, UnixBind
+from proxy.net.counters import Counters
+from proxy.net.dial import Dialer
+from proxy.net.driver import Services
+from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
+from proxy.net.listener import Limits, Listener
+from proxy.net.sessions import Sessions
+from proxy.net.tls import UpstreamTls
+from proxy.settings import ListenerSettings, ListenerTls, ProxySettings, SessionLimits, parse_address
+from tollbridge.client import Client
+from tollbridge.clock import Clock
+from tollbridge.process.admin import AdminServer
+from tollbridge.process.lifecycle import Lifecycle
+
+GOODBYE_SECONDS: Final = 5.0
+"""After the drain: for goodbyes to leave and clients that do not read them."""
+
+_log = logging.getLogger(__name__)
+
+
+def make_client(settings: ProxySettings, clock: Clock) -> Client:
+    """The broker's client. Raises ValueError and TlsFilesError."""
+    broker = settings.broker
+    tls = broker.tls
+    return Client(broker.address, tls.files() if tls else None, server_name=tls.server_name if tls else "", clock=clock)
+
+
+def make_dialer(settings: ProxySettings) -> Dialer:
+    """Where endpoints are dialled."""
+    return Dialer(dial=settings.dial)
+
+
+def make_upstream_tls(settings: ProxySettings) -> UpstreamTls:
+    """How servers are verified."""
+    return UpstreamTls(settings.trust.stores())
+
+
+def make_door(listener: ListenerSettings) -> Door:
+    """What a listener fixes for every login."""
+    return Door(
+        name=listener.name,
+        tls_available=listener.tls is not None,
+        tls_required=listener.tls is not None and listener.tls.required,
+        workload=listener.workload,
+        database=listener.database,
+        db_user=listener.db_user,
+        sni_databases=listener.sni,
+        by_login_name=listener.route == "login_name",
+    )
+
+
+def make_client_tls(tls: ListenerTls, *, clock: Clock) -> ClientTls:
+    """Towards clients. Raises OSError.
+
+    A client without a certificate gets through the handshake: the refusal it then reads is the database's own and says
+    what to do, which a TLS alert does not.
+    """
+    asks = ClientCertificates.NONE if tls.client_ca_file is None else ClientCertificates.OPTIONAL
+    return ClientTls(
+        ClientTlsFiles(certificate=tls.cert_file, key=tls.key_file, client_ca=tls.client_ca_file),
+        client_certificates=asks,
+        clock=clock,
+        allow_dns_identity=tls.allow_dns_identity,
+    )
+
+
+def make_bind(address_text: str) -> Bind:
+    """Where a listener listens."""
+    address = parse_address(address_text)
+    if address.path:
+        return UnixBind(path=Path(address.path))
+    return TcpBind(host=address.host, port=address.port)
+
+
+def session_limits(settings: SessionLimits) -> relay.SessionLimits:
+    """As the relay takes them."""
+    return relay.SessionLimits(idle_seconds=settings.idle_seconds, max_session_seconds=settings.max_session_seconds)
+
+
+class ProxyApp:
+    """One proxy. Construction reads files and raises what is wrong with them; `run` serves until told to stop."""
+
+    def __init__(self, settings: ProxySettings, *, clock: Clock, lifecycle: Lifecycle) -> None:
+        """Raises OSError, ValueError and TlsFilesError."""
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self.client = make_client(settings, clock)
+        self.catalog = Catalog(self.client, clock)
+        self.grants = GrantCache(self.client, clock, self.catalog.policy_version)
+        self.counters = Counters()
+        self.sessions = Sessions()
+        self._writer = Writer(settings.audit.file)
+        lifecycle.on_reload(self._writer.reopen)
+        audit = AuditLog(self._writer, clock)
+        services = Services(
+            grants=AuditedGrants(self.grants, self._writer),
+            catalog=self.catalog,
+            dialer=make_dialer(settings),
+            upstream_tls=make_upstream_tls(settings),
+            sessions=self.sessions,
+            clock=clock,
+        )
+        database_limits = {name: session_limits(limits) for name, limits in settings.databases.items()}
+        self.listeners = [
+            Listener(
+                door=make_door(listener),
+                engine=ENGINES[listener.protocol],
+                where=make_bind(listener.address),
+                services=services,
+                log=audit,
+                counters=self.counters,
+                limits=Limits(
+                    max_connections=listener.limits.max_connections,
+                    handshake_seconds=listener.limits.handshake_seconds,
+                ),
+                client_tls=make_client_tls(listener.tls, clock=clock) if listener.tls else None,
+                session_limits=session_limits(settings.sessions),
+                database_limits=database_limits,
+            )
+            for listener in settings.listeners
+        ]
+        self._metrics = Metrics(
+            Sources(
+                net=self.counters,
+                live_bytes=self._live_bytes,
+                grants=self.grants,
+                catalog=self.catalog,
+                audit=self._writer,
+                draining=lambda: lifecycle.is_draining,
+            )
+        )
+        admin = parse_address(settings.admin.address)
+        self.admin = AdminServer(
+            admin.host, admin.port, live=lambda: True, ready=self.readiness, metrics=self._metrics.exposition
+        )
+        self._bound = False
+
+    def bind(self) -> None:
+        """Take every address. Raises OSError with the listener's name."""
+        for settings, listener in zip(self._settings.listeners, self.listeners, strict=True):
+            try:
+                listener.bind()
+            except OSError as error:
+                raise OSError(
+                    f"listener {settings.name!r} cannot listen on {settings.address}: {error.strerror or error}"
+                ) from error
+        self._bound = True
+
+    @property
+    def bound_addresses(self) -> Mapping[str, tuple[str, int]]:
+        """Host and port in use by each TCP listener, and by `admin`; for port 0."""
+        bound = {
+            listener.door.name: (address.host, listener.port)
+            for listener, settings in zip(self.listeners, self._settings.listeners, strict=True)
+            if not (address := parse_address(settings.address)).path
+        }
+        return {**bound, "admin": self.admin.address}
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether to send clients here, and why (not)."""
+        if self._lifecycle.is_draining:
+            return False, "draining"
+        if not self._bound:
+            return False, "listeners are not bound yet"
+        if not self.catalog.ready:
+            return False, f"waiting for the broker's list of databases: {self.catalog.trouble or 'not connected yet'}"
+        if not self.catalog.connected:
+            return True, f"ready, on what was known: the broker is away: {self.catalog.trouble}"
+        return True, "ready"
+
+    async def run(self) -> None:
+        """Serve until the lifecycle says drain. Raises OSError when an address cannot be taken."""
+        try:
+            if not self._bound:
+                self.bind()
+            async with self.admin, self.client, asyncio.TaskGroup() as group:
+                watching = group.create_task(self.catalog.run(), name="catalog")
+                serving = [
+                    group.create_task(listener.run(), name=f"listener {listener.door.name}")
+                    for listener in self.listeners
+                ]
+                _log.info("listening", extra={"listeners": [row.address for row in self._settings.listeners]})
+                await self._lifecycle.draining()
+                await self._drain(serving)
+                watching.cancel()
+                await self.grants.aclose()
+        finally:
+            await asyncio.to_thread(self._writer.close)
+        _log.info("stopped")
+
+    async def _drain(self, serving: list[asyncio.Task[None]]) -> None:
+        """Stop accepting, let sessions finish, say goodbye to the rest, and wait for that no longer than needed."""
+        seconds = self._settings.drain.seconds
+        _log.info("draining", extra={"seconds": seconds, "connections": self.counters.connections_open})
+        if not await self._lifecycle.drained_by(seconds + 1, self._drain_listeners(seconds)):
+            await self._drain_listeners(0)
+        _, late = await asyncio.wait(serving, timeout=GOODBYE_SECONDS)
+        for task in late:
+            task.cancel()
+
+    async def _drain_listeners(self, seconds: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            for listener in self.listeners:
+                group.create_task(listener.drain(seconds), name=f"drain {listener.door.name}")
+
+    def _live_bytes(self) -> tuple[int, int]:
+        pairs = [listener.live_bytes() for listener in self.listeners]
+        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)

@@ -1,0 +1,264 @@
+"""`tollbridge-proxy check DATABASE`: one login step by step, through the very code that serves logins.
+
+    broker      the channel to the broker, and its list of databases
+    database    its row in that list
+    grant       the decision and the credential
+    dns tcp tls the way to the database and its certificate
+    login       its answer to the credential
+    query       one trivial query
+
+Each step says how long it took; the one that fails says why and who can change that. Nothing after it is tried.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from proxy import app
+from proxy.catalog import Listing
+from proxy.engines import ENGINES
+from proxy.errors import PeerViolation, Refused
+from proxy.grants import Wish, seal
+from proxy.model import Location, SealedGrant
+from proxy.net.dial import Step
+from proxy.net.driver import Driver, Services
+from proxy.net.events import LoginFacts
+from proxy.net.sessions import Sessions
+from proxy.script import Note, Script
+from proxy.settings import ProxySettings
+from tollbridge.client import Client, RpcFailed, Synced, Upsert
+from tollbridge.clock import Clock
+from tollbridge.model import Database
+from tollbridge.reasons import ROWS, Reason
+from tollbridge.secret import Secret
+
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 5.0
+PROBE_SECONDS: Final = 30.0
+
+BROKER, DATABASE, GRANT, DNS, TCP, TLS, LOGIN, QUERY = (
+    "broker", "database", "grant", "dns", "tcp", "tls", "login", "query",
+)  # fmt: skip
+
+NEXT: Final = {BROKER: DATABASE, DATABASE: GRANT, GRANT: DNS, DNS: TCP, TCP: TLS, TLS: LOGIN, LOGIN: QUERY, QUERY: ""}
+"""Which step a login is in once another has succeeded."""
+
+EXIT_OK: Final = 0
+EXIT_USAGE: Final = 2
+EXIT_CODES: Final = {BROKER: 3, DATABASE: 3, GRANT: 4, DNS: 5, TCP: 5, TLS: 6, LOGIN: 7, QUERY: 7}
+"""Exit code by the step that failed."""
+
+STEP_NOTE: Final = "step"
+"""An engine's probe may note `step: login` when the login is done, so that the query is a step of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One step, done or failed."""
+
+    step: str
+    ok: bool
+    seconds: float
+    detail: str
+    reason: Reason | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was tried. Implements `proxy.net.dial`'s `Observer`."""
+
+    database: str
+    now: Callable[[], float]
+    on_result: Callable[[Result], None]
+    results: list[Result] = field(default_factory=list)
+    current: str = BROKER
+    """The step that is under way."""
+    _since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._since = self.now()
+
+    def step(self, step: Step) -> None:
+        """A step of the network side succeeded."""
+        self.done(step.name, step.detail)
+
+    def done(self, name: str, detail: str) -> None:
+        """A step succeeded."""
+        self.current = NEXT[name]
+        self._add(Result(step=name, ok=True, seconds=self.now() - self._since, detail=detail))
+
+    def failed(self, refusal: Refused) -> None:
+        """The step under way failed."""
+        self._add(
+            Result(
+                step=self.current,
+                ok=False,
+                seconds=self.now() - self._since,
+                detail=refusal.message,
+                reason=refusal.reason,
+            )
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """For the shell."""
+        return next((EXIT_CODES[result.step] for result in self.results if not result.ok), EXIT_OK)
+
+    def as_json(self) -> str:
+        """For programs."""
+        steps: list[dict[str, Any]] = [
+            {
+                "step": result.step,
+                "ok": result.ok,
+                "seconds": round(result.seconds, 4),
+                "detail": result.detail,
+                **({"reason": str(result.reason), "fixer": str(ROWS[result.reason].fixer)} if result.reason else {}),
+            }
+            for result in self.results
+        ]
+        return json.dumps(
+            {"database": self.database, "ok": self.exit_code == EXIT_OK, "exit_code": self.exit_code, "steps": steps},
+            indent=2,
+        )
+
+    def _add(self, result: Result) -> None:
+        self.results.append(result)
+        self._since = self.now()
+        self.on_result(result)
+
+
+def as_line(result: Result) -> str:
+    """For people."""
+    head = f"{'ok' if result.ok else 'FAILED':<7}{result.step:<9}{result.seconds * 1000:>7.0f} ms  {result.detail}"
+    if result.reason is None:
+        return head
+    row = ROWS[result.reason]
+    retry = "; the same again may succeed later" if row.retryable else ""
+    return f"{head}\n{'':<28}{result.reason}: for the {row.fixer} to fix{retry}"
+
+
+class _AskedGrants:
+    """Grants straight from the broker, each one a step of the report."""
+
+    def __init__(self, client: Client, report: Report) -> None:
+        self._client = client
+        self._report = report
+
+    async def request(
+        self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
+    ) -> tuple[SealedGrant, Secret]:
+        """Raises Refused."""
+        self._report.current = GRANT
+        try:
+            grant = await self._client.issue_credential(
+                database=database, db_user=db_user, db_name=db_name, workload=workload, rejected=rejected
+            )
+        except RpcFailed as failed:
+            raise Refused(failed.reason, failed.message) from failed
+        again = "another one, after the database refused the first: " if rejected else ""
+        self._report.done(
+            GRANT,
+            f"{again}user {grant.credential.user}, decision {grant.decision_id}, "
+            f"expires at {grant.expires_at.isoformat(timespec='seconds')}",
+        )
+        return seal(
+            Wish(workload=workload, database=database, db_user=db_user, db_name=db_name), grant, reused=bool(rejected)
+        )
+
+
+class _NoCatalog:
+    """A probe asks for a grant and never locates."""
+
+    def locate(self, database: str) -> Location:
+        """Raises Refused."""
+        raise Refused(Reason.INTERNAL, f"the probe of {database} asks where it is before it asks for permission")
+
+
+async def check(
+    settings: ProxySettings,
+    *,
+    database: str,
+    workload: str,
+    db_user: str,
+    db_name: str,
+    clock: Clock,
+    on_result: Callable[[Result], None],
+) -> Report:
+    """Try one login. Raises ValueError and TlsFilesError for files that cannot be used."""
+    report = Report(database, clock.monotonic, on_result)
+    async with app.make_client(settings, clock) as client:
+        try:
+            found = await _find(client, database, report)
+            services = Services(
+                grants=_AskedGrants(client, report),
+                catalog=_NoCatalog(),
+                dialer=app.make_dialer(settings),
+                upstream_tls=app.make_upstream_tls(settings),
+                sessions=Sessions(),
+                clock=clock,
+            )
+            engine = ENGINES[found.protocol]
+            probe = engine.probe(workload=workload, database=database, db_user=db_user, db_name=db_name)
+            driver = Driver(services, facts=LoginFacts(peer="check", door="check"), observer=report)
+            try:
+                saw = await driver.run(_noting(probe, report), PROBE_SECONDS)
+            finally:
+                if driver.upstream is not None:
+                    driver.upstream.close()
+            if report.current == LOGIN:
+                report.done(LOGIN, f"as {db_user}")
+            report.done(QUERY, saw)
+        except Refused as refusal:
+            report.failed(refusal)
+        except PeerViolation as violation:
+            report.failed(violation.as_refusal())
+    return report
+
+
+async def _find(client: Client, name: str, report: Report) -> Database:
+    """The database's row, and so its protocol. Raises Refused."""
+    try:
+        await client.connect(CONNECT_SECONDS)
+        databases = await client.list_databases()
+    except RpcFailed as failed:
+        raise Refused(failed.reason, failed.message) from failed
+    report.done(BROKER, f"{client.target} lists {len(databases)} databases for this proxy")
+    listing = Listing()
+    for database in databases:
+        listing.apply(Upsert(database, ""))
+    listing.apply(Synced(""))
+    found = listing.find(name)
+    if found is None:
+        near = listing.nearest(name)
+        hint = f"did you mean {near!r}?" if near else "check its name and this proxy's row in the broker's `proxies:`"
+        raise Refused(Reason.DATABASE_UNKNOWN, f"the broker lists no database {name!r} for this proxy: {hint}")
+    if found.protocol not in ENGINES:
+        raise Refused(Reason.PRODUCT_UNSUPPORTED, f"this proxy does not speak {found.protocol}")
+    report.done(
+        DATABASE, f"{found.product} at {found.endpoint}, account {found.account_id or 'unknown'}, {found.region}"
+    )
+    return found
+
+
+def _noting(script: Script[T], report: Report) -> Script[T]:
+    """The same script, its step notes told to the report."""
+    try:
+        effect = script.send(None)
+        while True:
+            if isinstance(effect, Note) and effect.key == STEP_NOTE and effect.value == LOGIN:
+                report.done(LOGIN, "accepted")
+            try:
+                reply = yield effect
+            except (Refused, PeerViolation) as error:
+                effect = script.throw(error)
+            else:
+                effect = script.send(reply)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        script.close()

@@ -1,0 +1,102 @@
+"""What /metrics says of a proxy. Everything is a plain number elsewhere and is read here when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from proxy.audit import Writer
+from proxy.catalog import Catalog
+from proxy.grants import GrantCache
+from proxy.net.counters import LOGIN_BUCKETS
+from proxy.net.counters import Counters as NetCounters
+from tollbridge.process import telemetry
+from tollbridge.process.telemetry import LabelValues
+
+OUTCOME: Final = "outcome"
+DIRECTION: Final = "direction"
+RESULT: Final = "result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the numbers live."""
+
+    net: NetCounters
+    live_bytes: Callable[[], tuple[int, int]]
+    """To client and to upstream, of the sessions that run now."""
+    grants: GrantCache
+    catalog: Catalog
+    audit: Writer
+    draining: Callable[[], bool]
+
+
+class Metrics(telemetry.Counters):
+    """A proxy's metrics; `exposition()` is the page."""
+
+    def __init__(self, sources: Sources, *, process_metrics: bool = True) -> None:
+        super().__init__(process_metrics=process_metrics)
+        self._sources_of = sources
+        net, grants, catalog, audit = sources.net, sources.grants.counters, sources.catalog, sources.audit
+        gauge, counter = self.read_gauge, self.read_counter
+        gauge("tollbridge_proxy_connections_open", "Client connections, logins included.", lambda: net.connections_open)
+        counter("tollbridge_proxy_connections", "Client connections accepted.", lambda: net.connections_total)
+        gauge("tollbridge_proxy_sessions_open", "Established sessions.", lambda: net.sessions_open)
+        counter(
+            "tollbridge_proxy_logins",
+            "Connections that came to an outcome: ok, finished (a cancel request) or a Reason.",
+            lambda: {(outcome,): float(count) for outcome, count in net.logins.items()},
+            [OUTCOME],
+        )
+        counter("tollbridge_proxy_faults", "Connections ended by a bug of the proxy.", lambda: net.crashes)
+        counter("tollbridge_proxy_relayed_bytes", "Bytes relayed in sessions.", self._relayed, [DIRECTION])
+        counter(
+            "tollbridge_proxy_grant_requests",
+            "Grants asked of the cache: hit, miss (the broker was asked), shared (waited for a question under way), "
+            "outage (used while the broker was away).",
+            lambda: {
+                ("hit",): float(grants.hits),
+                ("miss",): float(grants.misses),
+                ("shared",): float(grants.shared),
+                ("outage",): float(grants.outages),
+            },
+            [RESULT],
+        )
+        counter("tollbridge_proxy_grants_denied", "Logins without a grant.", lambda: grants.denied)
+        gauge("tollbridge_proxy_grants_held", "Grants in the cache.", lambda: len(sources.grants))
+        gauge("tollbridge_proxy_databases", "Databases in the catalog.", lambda: len(catalog))
+        gauge(
+            "tollbridge_proxy_watch_up", "1 while the broker's catalog stream stands.", lambda: int(catalog.connected)
+        )
+        counter("tollbridge_proxy_watch_breaks", "Catalog streams that ended.", lambda: catalog.breaks)
+        counter("tollbridge_proxy_audit_lost", "Audit lines that could not be written.", lambda: audit.lost)
+        gauge(
+            "tollbridge_proxy_draining", "1 while the proxy takes no new connections.", lambda: int(sources.draining())
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by prometheus_client at each scrape."""
+        yield from super().collect()
+        yield login_seconds(self._sources_of.net)
+
+    def _relayed(self) -> Mapping[LabelValues, float]:
+        net = self._sources_of.net
+        to_client, to_upstream = self._sources_of.live_bytes()
+        return {
+            ("to_client",): float(net.bytes_to_client + to_client),
+            ("to_upstream",): float(net.bytes_to_upstream + to_upstream),
+        }
+
+
+def login_seconds(net: NetCounters) -> Metric:
+    """The histogram of successful logins."""
+    family = HistogramMetricFamily("tollbridge_proxy_login_seconds", "From accept to established.")
+    bounds = (*map(str, LOGIN_BUCKETS), "+Inf")
+    buckets = [(bound, float(count)) for bound, count in zip(bounds, accumulate(net.login_seconds), strict=True)]
+    family.add_metric([], buckets, net.login_seconds_sum)
+    return family
