@@ -1,0 +1,85 @@
+"""Requests -> values, values -> messages. Generated messages stop here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from broker.errors import BrokerError
+from broker.model import GrantRequest
+from tollbridge.model import Database, Endpoint, Grant, TlsFacts
+from tollbridge.reasons import Reason
+from tollbridge.v1 import credential_service_pb2, database_pb2
+
+
+def grant_request(message: credential_service_pb2.IssueCredentialRequest, caller: str) -> GrantRequest:
+    """What is asked for. Raises INVALID_REQUEST for a bad TTL; the use case checks the names and audits what it refuses."""
+    if message.HasField("requested_ttl") and message.requested_ttl.ToNanoseconds() <= 0:
+        raise BrokerError(
+            Reason.INVALID_REQUEST, "requested_ttl must be positive; leave it out to take what the database offers"
+        )
+    return GrantRequest(
+        caller=caller,
+        workload=message.workload or caller,
+        database=message.database,
+        db_user=message.db_user,
+        db_name=message.db_name,
+        rejected=message.rejected,
+    )
+
+
+def grant(value: Grant) -> credential_service_pb2.IssueCredentialResponse:
+    """The answer to IssueCredential."""
+    return credential_service_pb2.IssueCredentialResponse(
+        decision_id=value.decision_id,
+        credential_id=value.credential_id,
+        endpoint=_endpoint(value.endpoint),
+        tls=_tls(value.tls),
+        token=credential_service_pb2.Token(user=value.credential.user, password=value.credential.password.reveal()),
+        issued_at=_timestamp(value.issued_at),
+        expires_at=_timestamp(value.expires_at),
+        recheck_after=_timestamp(value.recheck_after),
+        usable_until=_timestamp(value.usable_until),
+        policy_version=value.policy_version,
+    )
+
+
+def database(value: Database) -> database_pb2.Database:
+    """A catalog entry."""
+    return database_pb2.Database(
+        name=value.name,
+        description=value.description,
+        labels=dict(value.labels),
+        protocol=_wire("PROTOCOL", value.protocol),
+        product=_wire("PRODUCT", value.product),
+        endpoint=_endpoint(value.endpoint),
+        tls=_tls(value.tls),
+        region=value.region,
+        account_id=value.account_id,
+    )
+
+
+def _endpoint(value: Endpoint) -> database_pb2.Endpoint:
+    return database_pb2.Endpoint(host=value.host, port=value.port)
+
+
+def _tls(value: TlsFacts) -> database_pb2.TlsFacts:
+    return database_pb2.TlsFacts(
+        mode=_wire("TLS_MODE", value.mode),
+        trust_store=_wire("TRUST_STORE", value.trust_store),
+        server_name=value.server_name,
+        ca_pem=value.ca_pem,
+    )
+
+
+def _wire(prefix: str, value: StrEnum) -> str:
+    """TlsMode.VERIFY_FULL -> TLS_MODE_VERIFY_FULL; protobuf takes enum values by name and refuses unknown ones."""
+    return f"{prefix}_{value.name}"
+
+
+def _timestamp(value: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message

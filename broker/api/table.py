@@ -1,0 +1,48 @@
+"""Who may call what: one row per RPC the broker serves. A method without a row is refused.
+
+The RPC comments in proto/tollbridge/v1 say the same; a test walks both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+
+class Who(Enum):
+    """Who may call an RPC. The value is how its comment says so."""
+
+    ANYBODY = "anybody who can connect"
+    ANY_CALLER = "any authenticated caller"
+
+
+class Load(Enum):
+    """Which limit an RPC counts against."""
+
+    NONE = "none"
+    CALL = "calls in flight"
+    WATCH = "open watches"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRow:
+    """What the interceptor needs to know about an RPC."""
+
+    who: Who
+    load: Load
+
+
+ACCESS: Final[Mapping[str, AccessRow]] = MappingProxyType(
+    {
+        "/tollbridge.v1.CredentialService/IssueCredential": AccessRow(Who.ANY_CALLER, Load.CALL),
+        "/tollbridge.v1.CatalogService/ListDatabases": AccessRow(Who.ANY_CALLER, Load.CALL),
+        "/tollbridge.v1.CatalogService/WatchDatabases": AccessRow(Who.ANY_CALLER, Load.WATCH),
+        # Health tells nothing but up or down. On mTLS listeners a trusted certificate is needed all the same.
+        "/grpc.health.v1.Health/Check": AccessRow(Who.ANYBODY, Load.NONE),
+        "/grpc.health.v1.Health/List": AccessRow(Who.ANYBODY, Load.NONE),
+        "/grpc.health.v1.Health/Watch": AccessRow(Who.ANYBODY, Load.WATCH),
+    }
+)
