@@ -1,0 +1,15 @@
+"""The only I/O of the proxy. Nothing here knows a protocol by name.
+
+listener ──accepts──> Link(client) ─┐                      ┌─ Link(upstream) <──connects── dial
+                                    ├── driver: a Script ──┤
+                                    └── relay: bytes ──────┘
+
+transport.py  Link: one socket, plain or TLS, pull (login) or push (relay)
+tls.py        SSL contexts towards upstream; what a failed verification means
+identity.py   SSL contexts towards clients; who a certificate says they are
+dial.py       names to sockets            sessions.py  cancel key -> where that session is connected
+driver.py     runs a login under one deadline and keeps what must not depend on an engine
+relay.py      moves bytes until both directions have ended        guarded.py  the same under a guard
+listener.py   accepts, counts, limits, drains                     events.py   what it tells the audit log
+counters.py   plain numbers, read when scraped
+"""

@@ -1,0 +1,349 @@
+"""Runs a script over two links under one deadline, and keeps what must never depend on an engine.
+
+- A grant's secret stays here. `Reveal` is answered only while upstream is on TLS that was verified under that grant's
+  own TLS facts and dialled at that grant's own endpoint.
+- `Connect` dials the place of the last Locate, RequestGrant or Recall, and no other.
+- At `StartTls` unread bytes go into the TLS engine. Upstream, any byte before our ClientHello is a PeerViolation.
+- Deadline, drain and our own bugs are thrown into the script as refusals, so that the engine says them natively; after
+  that it can only send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
+from proxy.inbox import INBOX_LIMIT
+from proxy.model import Location, PeerFacts, SealedGrant
+from proxy.net.dial import Dialer, Observer, Step
+from proxy.net.events import LoginFacts
+from proxy.net.identity import ClientTls
+from proxy.net.sessions import Place, Sessions
+from proxy.net.tls import UpstreamTls, expected_name, explain
+from proxy.net.transport import TAIL_BYTES, Link
+from proxy.script import (
+    AwaitClose,
+    Buffered,
+    Connect,
+    Effect,
+    Locate,
+    Note,
+    Now,
+    Peek,
+    Random,
+    Recall,
+    Receive,
+    RequestGrant,
+    Reveal,
+    Script,
+    Send,
+    StartTls,
+)
+from tollbridge.clock import Clock
+from tollbridge.reasons import Reason
+from tollbridge.secret import Secret
+
+T = TypeVar("T")
+
+NOTES_LIMIT: Final = 32
+RANDOM_LIMIT: Final = 4096
+
+
+class Grants(Protocol):
+    """Who answers RequestGrant."""
+
+    async def request(
+        self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
+    ) -> tuple[SealedGrant, Secret]:
+        """A grant and its password, apart. Raises Refused.
+
+        `rejected` is the credential_id of a grant whose credential the database has refused, or empty.
+        """
+        ...
+
+
+class Catalog(Protocol):
+    """Who answers Locate."""
+
+    def locate(self, database: str) -> Location:
+        """Where a database is. Raises Refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every login of a process shares."""
+
+    grants: Grants
+    catalog: Catalog
+    dialer: Dialer
+    upstream_tls: UpstreamTls
+    sessions: Sessions
+    clock: Clock
+
+
+class Driver:
+    """Runs one script. After `run` the links and what was learned are here for the relay."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        facts: LoginFacts,
+        client: Link | None = None,
+        client_tls: ClientTls | None = None,
+        admit_ungranted: Callable[[], None] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """`client` is None for a probe. `admit_ungranted` is asked before a dial that no grant covers; may raise."""
+        self._services = services
+        self._client_tls = client_tls
+        self._admit_ungranted = admit_ungranted
+        self._observer = observer
+        self._facts = facts
+        self._notes: dict[str, str] = {}
+        self._grants: list[tuple[SealedGrant, Secret]] = []
+        self._asked: RequestGrant | None = None
+        self._destination: Location | Place | None = None
+        self._granted = False
+        self._verified: Location | None = None
+        self._interruption: Refused | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self.client = client
+        self.upstream: Link | None = None
+        self.place: Place | None = None
+        """Where `upstream` is connected."""
+        self.last_words = b""
+        """Tail of what the script sent to the client."""
+
+    @property
+    def facts(self) -> LoginFacts:
+        """What is known now."""
+        encrypted = self.client is not None and self.client.encrypted
+        upstream = str(self.place.address) if self.place else ""
+        return replace(self._facts, notes=dict(self._notes), encrypted=encrypted, upstream=upstream)
+
+    async def run(self, script: Script[T], seconds: float) -> T:
+        """Drive a script to its end. Raises what it ends in: Refused, PeerViolation; LocalFault and others are bugs."""
+        try:
+            async with asyncio.timeout(seconds) as self._deadline:
+                return await self._drive(script)
+        except TimeoutError:
+            if not self._deadline or not self._deadline.expired():
+                raise
+            refusal = self._interruption or Refused(
+                Reason.HANDSHAKE_TIMEOUT,
+                f"the login did not finish within {seconds:g} s: check what the client waits for, and that the "
+                "database answers",
+            )
+            self._say(script, refusal)
+            raise refusal from None
+        finally:
+            self._deadline = None
+            script.close()
+
+    def interrupt(self, refusal: Refused) -> None:
+        """End a running script with a refusal, as its deadline would."""
+        if self._deadline is not None and self._interruption is None:
+            self._interruption = refusal
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def renew(self) -> tuple[str, str]:
+        """User and password of a fresh grant for the session that runs, for guards. Raises Refused."""
+        if self._asked is None:
+            raise LocalFault("a guard wants a grant and the login had none")
+        grant = await self._request(self._asked)
+        return grant.user, self._reveal(grant)
+
+    async def _drive(self, script: Script[T]) -> T:
+        reply: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                effect = script.send(reply) if error is None else script.throw(error)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            reply = error = None
+            try:
+                reply = await self._perform(effect)
+            except (Refused, PeerViolation) as expected:
+                error = expected
+            except Exception:
+                self._say(script, Refused(Reason.INTERNAL, "internal error in the proxy: its log has the details"))
+                raise
+
+    def _say(self, script: Script[Any], refusal: Refused) -> None:
+        """Let the script put a refusal into the database's own words. It may send and note; anything else ends it."""
+        try:
+            effect = script.throw(refusal)
+            while isinstance(effect, Send | Note):
+                self._note(effect) if isinstance(effect, Note) else self._send(effect)
+                effect = script.send(None)
+        except (StopIteration, Refused, PeerViolation):
+            pass
+
+    async def _perform(self, effect: Effect) -> Any:  # noqa: C901 - one row per effect
+        match effect:
+            case Receive(side, count):
+                link = self._link(side)
+                if len(link.inbox) < count:
+                    await self._fill(link, count)
+                return link.take(count)
+            case Send():
+                self._send(effect)
+                if (link := self._link(effect.side)).clogged:
+                    await link.drained()
+            case Peek(side, count):
+                link = self._link(side)
+                if len(link.inbox) < count:
+                    await self._fill(link, count)
+                return link.inbox.peek(count)
+            case Buffered(side):
+                return len(self._link(side).inbox)
+            case StartTls(Side.CLIENT, alpn):
+                return await self._start_client_tls(alpn)
+            case StartTls(_, alpn):
+                return await self._start_upstream_tls(alpn)
+            case RequestGrant():
+                return await self._request(effect)
+            case Connect():
+                await self._connect()
+            case Reveal(grant):
+                return self._reveal(grant)
+            case Locate(database):
+                self._destination, self._granted = self._services.catalog.locate(database), False
+                return self._destination
+            case Recall(key):
+                place = self._services.sessions.recall(key)
+                self._destination, self._granted = place, False
+                return place.location if place else None
+            case Random(count):
+                if not 0 <= count <= RANDOM_LIMIT:
+                    raise LocalFault(f"a script asks for {count} random bytes")
+                return secrets.token_bytes(count)
+            case Now():
+                return self._services.clock.now()
+            case Note():
+                self._note(effect)
+            case AwaitClose(side):
+                await self._link(side).discard_to_end()
+            case _:
+                raise LocalFault(f"a script yields {type(effect).__name__}, which is no effect")
+        return None
+
+    def _link(self, side: Side) -> Link:
+        link = self.client if side is Side.CLIENT else self.upstream
+        if link is None:
+            raise LocalFault(f"a script uses the {side} side, which is not connected")
+        return link
+
+    async def _fill(self, link: Link, count: int) -> None:
+        if count > INBOX_LIMIT:
+            raise LocalFault(f"a script asks for {count} bytes at once; the limit is {INBOX_LIMIT}")
+        await link.fill(count)
+
+    def _send(self, effect: Send) -> None:
+        link = self._link(effect.side)
+        link.write(effect.data)
+        if link is self.client:
+            self.last_words = (self.last_words + effect.data)[-TAIL_BYTES:]
+
+    def _note(self, effect: Note) -> None:
+        if len(self._notes) < NOTES_LIMIT:
+            self._notes[effect.key] = effect.value
+
+    async def _request(self, asked: RequestGrant) -> SealedGrant:
+        self._facts = replace(
+            self._facts,
+            workload=asked.workload,
+            database=asked.database,
+            db_user=asked.db_user,
+            db_name=asked.db_name,
+        )
+        self._asked = replace(asked, rejected="")
+        try:
+            grant, secret = await self._services.grants.request(
+                workload=asked.workload,
+                database=asked.database,
+                db_user=asked.db_user,
+                db_name=asked.db_name,
+                rejected=asked.rejected,
+            )
+        except Refused as refusal:
+            self._facts = replace(self._facts, decision_id=refusal.decision_id)
+            raise
+        self._facts = replace(
+            self._facts, decision_id=grant.decision_id, credential_id=grant.credential_id, reused=grant.reused
+        )
+        self._grants.append((grant, secret))
+        self._destination, self._granted = grant.location, True
+        return grant
+
+    async def _connect(self) -> None:
+        destination = self._destination
+        if destination is None:
+            raise LocalFault("a script connects and has not said where: Locate, RequestGrant or Recall comes first")
+        if not self._granted and self._admit_ungranted is not None:
+            self._admit_ungranted()
+        if self.upstream is not None:
+            self.upstream.close()
+        self.upstream = self.place = self._verified = None
+        if isinstance(destination, Place):
+            location, pinned = destination.location, destination.address
+        else:
+            location, pinned = destination, None
+        self.upstream, address = await self._services.dialer.connect(location.endpoint, pinned, self._observer)
+        self.place = Place(location=location, address=address)
+
+    async def _start_client_tls(self, alpn: tuple[str, ...]) -> PeerFacts:
+        link = self._link(Side.CLIENT)
+        if self._client_tls is None:
+            raise LocalFault("a script starts TLS with a client on a listener that has none")
+        try:
+            tls = await link.start_tls(self._client_tls.context(alpn))
+        except ssl.SSLError as error:
+            reason = (error.reason or "failed").replace("_", " ").lower()
+            raise PeerViolation(Side.CLIENT, f"TLS handshake with the client: {reason}") from error
+        return self._client_tls.facts(tls)
+
+    async def _start_upstream_tls(self, alpn: tuple[str, ...]) -> PeerFacts:
+        link, place = self._link(Side.UPSTREAM), self.place
+        if place is None:
+            raise LocalFault("upstream is connected and nobody knows where")
+        location = place.location
+        started = asyncio.get_running_loop().time()
+        context = await self._services.upstream_tls.context(location.tls, alpn)
+        if len(link.inbox):
+            raise PeerViolation(Side.UPSTREAM, f"{location.endpoint} sent bytes before TLS began: is it a database?")
+        try:
+            tls = await link.start_tls(context, expected_name(location))
+        except ssl.SSLError as error:
+            raise explain(error, location, link.tls_object) from error
+        except PeerClosed as closed:
+            raise PeerClosed(
+                Side.UPSTREAM,
+                f"{location.endpoint} closed the connection in the TLS handshake: check that it speaks TLS there",
+            ) from closed
+        self._verified = location
+        if self._observer is not None:
+            detail = f"{tls.version()}, {location.tls.mode}, name {expected_name(location)}"
+            self._observer.step(Step(name="tls", detail=detail, seconds=asyncio.get_running_loop().time() - started))
+        return PeerFacts(sni=None, alpn=tls.selected_alpn_protocol(), identity=None)
+
+    def _reveal(self, grant: SealedGrant) -> str:
+        """The one place where a secret leaves its seal."""
+        secret = next((secret for known, secret in self._grants if known is grant), None)
+        if secret is None:
+            raise LocalFault("a script reveals a grant that this login was not given")
+        if self.upstream is None or not self.upstream.encrypted or self._verified is None:
+            raise LocalFault("a script reveals a grant before upstream has proved who it is")
+        theirs = grant.location
+        if (theirs.endpoint, theirs.tls) != (self._verified.endpoint, self._verified.tls):
+            raise LocalFault("a script reveals a grant to another server than it was given for")
+        return secret.reveal()

@@ -1,0 +1,189 @@
+"""Runs a guard for real: carries out its verdicts in order, and holds it to its word about every byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from proxy.errors import LocalFault, Refused, Side
+from proxy.guard import Answer, Drop, Guard, Hold, Inject, NeedGrant, Pass, Refuse, Release, Verdict
+from proxy.net.channel import HOLD_GUARD, Owner
+from proxy.net.transport import TAIL_BYTES, Link
+from tollbridge.clock import Clock
+
+
+class Session(Owner, Protocol):
+    """The relay, as a guard's runner needs it."""
+
+    def end(self, refusal: Refused) -> None: ...
+
+    def on_fault(self, fault: Exception) -> None: ...
+
+
+class _Held:
+    """What a guard keeps of one side, and what arrived behind it."""
+
+    __slots__ = ("active", "behind", "data", "ended")
+
+    def __init__(self) -> None:
+        self.active = False
+        self.data = bytearray()
+        self.behind = bytearray()
+        """Not shown to the guard yet; at most one receive buffer, because reading has stopped."""
+
+
+class Guarded:
+    """Between two links in push mode."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        client: Link,
+        upstream: Link,
+        session: Session,
+        clock: Clock,
+        renew: Callable[[], Awaitable[tuple[str, str]]],
+    ) -> None:
+        self._guard = guard
+        self._links = {Side.CLIENT: client, Side.UPSTREAM: upstream}
+        self._held = {Side.CLIENT: _Held(), Side.UPSTREAM: _Held()}
+        self._show = {Side.CLIENT: guard.client_bytes, Side.UPSTREAM: guard.upstream_bytes}
+        self._session = session
+        self._clock = clock
+        self._renew = renew
+        self._over = False
+        self._grant_at: datetime | None = None
+        self._grant_wanted = asyncio.Event()
+
+    def client_bytes(self, data: bytes) -> None:
+        """The client sent something."""
+        self._arrived(Side.CLIENT, data)
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """Upstream sent something."""
+        self._arrived(Side.UPSTREAM, data)
+
+    def holds(self, side: Side) -> bool:
+        """Whether bytes of a side wait for a Release."""
+        return self._held[side].active
+
+    async def run(self, done: asyncio.Future[None]) -> None:
+        """Until the session is over: fetch the grants that the guard asks for, when it needs them."""
+        async with asyncio.TaskGroup() as group:
+            renewals = group.create_task(self._renewals(), name="guard renewals")
+            await done
+            self._over = True
+            renewals.cancel()
+
+    async def _renewals(self) -> None:
+        while True:
+            await self._grant_wanted.wait()
+            self._grant_wanted.clear()
+            while self._grant_at is not None and (wait := (self._grant_at - self._clock.now()).total_seconds()) > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._grant_wanted.wait()
+                except TimeoutError:
+                    continue
+                self._grant_wanted.clear()
+            if self._grant_at is None:
+                continue
+            self._grant_at = None
+            try:
+                await self._renewal()
+            except Refused as refusal:
+                self._session.end(refusal)
+            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+                self._session.on_fault(fault)
+
+    async def _renewal(self) -> None:
+        user, password = await self._renew()
+        self._guarding(lambda: self._carry_out(self._guard.granted(user, password), None, b""))
+
+    def _arrived(self, side: Side, data: bytes) -> None:
+        if self._over:
+            return
+        held = self._held[side]
+        if held.active:
+            held.behind += data
+            return
+        self._guarding(lambda: self._carry_out(self._show[side](data), side, data))
+
+    def _guarding(self, work: Callable[[], None]) -> None:
+        """Run a guard and what follows from it. Its bugs end this session and no other."""
+        try:
+            work()
+            for side in Side:
+                self._catch_up(side)
+        except Exception as fault:  # noqa: BLE001 - see above
+            self._over = True
+            self._session.on_fault(fault)
+
+    def _catch_up(self, side: Side) -> None:
+        """Show what arrived behind bytes that have been released since."""
+        held = self._held[side]
+        while held.behind and not held.active and not self._over:
+            data = bytes(held.behind)
+            held.behind.clear()
+            self._carry_out(self._show[side](data), side, data)
+        link = self._links[side]
+        if not held.active and not self._over:
+            link.release(HOLD_GUARD)
+            if link.ended and not self._twin(side).closing:
+                self._session.on_eof(link)
+
+    def _carry_out(self, verdicts: Sequence[Verdict], side: Side | None, shown: bytes) -> None:
+        at = 0
+        for verdict in verdicts:
+            if self._over:
+                return
+            match verdict:
+                case Pass(count) | Drop(count) | Hold(count):
+                    if side is None or count < 0 or at + count > len(shown):
+                        raise LocalFault("a guard decides about bytes that it was not shown")
+                    part, at = shown[at : at + count], at + count
+                    self._dispose(verdict, side, part)
+                case Answer(data):
+                    self._deliver(Side.UPSTREAM, data)
+                case Inject(data):
+                    self._deliver(Side.CLIENT, data)
+                case Release(which):
+                    held = self._held[which]
+                    held.active = False
+                    self._deliver(which, bytes(held.data))
+                    held.data.clear()
+                case Refuse(refusal):
+                    self._over = True
+                    self._session.end(refusal)
+                    return
+                case NeedGrant(instant):
+                    self._grant_at = instant
+                    self._grant_wanted.set()
+        if at != len(shown):
+            raise LocalFault(f"a guard was shown {len(shown)} bytes and decided about {at}")
+
+    def _dispose(self, verdict: Pass | Drop | Hold, side: Side, part: bytes) -> None:
+        held = self._held[side]
+        if isinstance(verdict, Hold):
+            if part:
+                held.active = True
+                held.data += part
+                self._links[side].hold(HOLD_GUARD)
+        elif isinstance(verdict, Pass):
+            if held.active:
+                raise LocalFault("a guard passes bytes ahead of those it holds")
+            self._deliver(side, part)
+
+    def _deliver(self, origin: Side, data: bytes) -> None:
+        """Write to the other side, as if `origin` had sent it."""
+        if not data:
+            return
+        link = self._links[origin]
+        link.relayed += len(data)
+        link.tail = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else (link.tail + data)[-TAIL_BYTES:]
+        self._twin(origin).write(data)
+
+    def _twin(self, side: Side) -> Link:
+        return self._links[Side.UPSTREAM if side is Side.CLIENT else Side.CLIENT]

@@ -1,0 +1,186 @@
+"""Moves the bytes of an established session, until both directions have ended or the proxy ends it.
+
+Per message nothing runs here: the links push to each other. A timer samples their counters for `idle_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import Refused
+from proxy.model import Established
+from proxy.net.channel import Channel
+from proxy.net.guarded import Guarded
+from proxy.net.transport import Link
+from tollbridge.clock import Clock
+from tollbridge.reasons import Reason
+
+SAMPLES_PER_IDLE: Final = 4
+"""A session counts as idle after idle_seconds at the earliest and a quarter more at the latest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """How long sessions may live."""
+
+    idle_seconds: float | None = None
+    max_session_seconds: float | None = None
+    """The bound on revocation for sessions that are already in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a session went."""
+
+    ended: str
+    """`client` or `upstream`: who ended first; `proxy`: we did, `refusal` says why."""
+    refusal: Refused | None
+    seconds: float
+    bytes_to_client: int
+    bytes_to_upstream: int
+
+
+class Relay:
+    """One session. `run` it once; `end` may be called at any time."""
+
+    def __init__(
+        self,
+        client: Link,
+        upstream: Link,
+        session: Established,
+        *,
+        limits: SessionLimits,
+        clock: Clock,
+        renew: Callable[[], Awaitable[tuple[str, str]]],
+        last_words: bytes = b"",
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._session = session
+        self._limits = limits
+        self._clock = clock
+        self._renew = renew
+        self._ended = ""
+        self._refusal: Refused | None = None
+        self._fault: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._guarded: Guarded | None = None
+        self._loop = asyncio.get_running_loop()
+        self._done = self._loop.create_future()
+        upstream.tail = last_words
+
+    @property
+    def bytes_to_client(self) -> int:
+        """Relayed so far."""
+        return self._upstream.relayed
+
+    @property
+    def bytes_to_upstream(self) -> int:
+        """Relayed so far."""
+        return self._client.relayed
+
+    async def run(self) -> Summary:
+        """Relay until the end; both links are closed or closing then. Raises what a guard that misbehaves raised."""
+        self._started = self._active_at = self._loop.time()
+        self._seen = 0
+        try:
+            self._join()
+            self._sample()
+            if self._guarded is None:
+                await self._done
+            else:
+                await self._guarded.run(self._done)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._client.close()
+            self._upstream.close()
+        if self._fault is not None:
+            raise self._fault
+        return Summary(
+            ended=self._ended,
+            refusal=self._refusal,
+            seconds=self._loop.time() - self._started,
+            bytes_to_client=self.bytes_to_client,
+            bytes_to_upstream=self.bytes_to_upstream,
+        )
+
+    def end(self, refusal: Refused) -> None:
+        """End the session: the protocol's goodbye where it cannot land inside a message, then close."""
+        if self._done.done():
+            return
+        if self._session.at_rest(self._upstream.tail):
+            self._client.write(self._session.farewell(refusal))
+        self._refusal = refusal
+        self._finish("proxy")
+
+    # What links tell
+
+    def on_eof(self, link: Channel) -> None:
+        """One direction has ended: pass that on, and keep the other."""
+        other = self._upstream if link is self._client else self._client
+        self._ended = self._ended or str(link.side)
+        if self._guarded is not None and self._guarded.holds(link.side):
+            return  # held bytes go first; Guarded comes back here
+        other.write_eof()
+        if other.ended:
+            self._finish(self._ended)
+
+    def on_lost(self, link: Channel) -> None:
+        """A link is gone or broken: the other one gets what was written and a clean end."""
+        self._finish(self._ended or str(link.side))
+
+    def on_fault(self, fault: Exception) -> None:
+        """A guard broke its rules."""
+        self._fault = self._fault or fault
+        self._finish("fault")
+
+    def _join(self) -> None:
+        client, upstream = self._client, self._upstream
+        if client.lost or upstream.lost:
+            self._finish(str((client if client.lost else upstream).side))
+            return
+        client_sink = upstream_sink = None
+        if self._session.guard is not None:
+            self._guarded = Guarded(self._session.guard, client, upstream, self, self._clock, self._renew)
+            client_sink, upstream_sink = self._guarded.client_bytes, self._guarded.upstream_bytes
+        client.push_to(upstream, self, client_sink)
+        if not self._done.done():
+            upstream.push_to(client, self, upstream_sink)
+
+    def _sample(self) -> None:
+        """Runs now and then: compares byte counters with those of the last time."""
+        if self._done.done():
+            return
+        now = self._loop.time()
+        moved = self._client.relayed + self._upstream.relayed
+        if moved != self._seen:
+            self._seen, self._active_at = moved, now
+        idle, longest = self._limits.idle_seconds, self._limits.max_session_seconds
+        waits = []
+        if longest is not None:
+            if now - self._started >= longest:
+                message = f"the session is over after {longest:g} s (`max_session_seconds`): log in again"
+                self.end(Refused(Reason.SESSION_TOO_LONG, message))
+                return
+            waits.append(self._started + longest - now)
+        if idle is not None:
+            if now - self._active_at >= idle:
+                message = f"the session was idle for {idle:g} s (`idle_seconds`): log in again"
+                self.end(Refused(Reason.SESSION_IDLE, message))
+                return
+            waits.append(idle / SAMPLES_PER_IDLE)
+        if waits:
+            self._timer = self._loop.call_later(min(waits), self._sample)
+
+    def _finish(self, ended: str) -> None:
+        if self._done.done():
+            return
+        self._ended = ended
+        self._done.set_result(None)
+        # At once, not when the task runs: until then a pump could write to a link that is gone.
+        self._client.close()
+        self._upstream.close()
