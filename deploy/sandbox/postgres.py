@@ -126,11 +126,11 @@ def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     return template
 
 
-def prepare(server: Server, template: Path, quarters: Quarters, service: str) -> None:
+def prepare(server: Server, template: Path, quarters: Quarters, service: str, max_connections: int) -> None:
     """Everything a server needs on disk. Its certificate and key must be in its directory already."""
     _copy(template, server.data)
     (server.data / "postgresql.conf").write_text(
-        _SETTINGS.format(max_connections=MAX_CONNECTIONS, directory=server.directory)
+        _SETTINGS.format(max_connections=max_connections, directory=server.directory)
         + f"unix_socket_directories = '{server.directory}'\n"
     )
     (server.data / "pg_hba.conf").write_text(_HBA.format(service=service))

@@ -41,11 +41,15 @@ class Sandbox:
     """One sandbox in one directory. All methods block; use it from one thread at a time.
 
     Unless ``detached``, everything it started is stopped soon after this process dies, however it dies.
+    ``max_connections`` holds for each database server.
     """
 
-    def __init__(self, directory: Path, *, detached: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, detached: bool = False, max_connections: int = postgres.MAX_CONNECTIONS
+    ) -> None:
         self.directory = directory.absolute()
         self._detached = detached
+        self._max_connections = max_connections
 
     @property
     def world_file(self) -> Path:
@@ -173,6 +177,7 @@ class Sandbox:
             "verify_socket": str(runtime / "verify.sock"),
             "ready_file": str(ready_file),
             "targets": targets,
+            "machine_role_arn": topology.BROKER_ROLE_ARN,
             "orphaned_command": None if self._detached else self._down_command(),
         }
         settings_file.write_text(json.dumps(settings))
@@ -218,7 +223,7 @@ class Sandbox:
         )
         server.directory.mkdir(mode=0o700)
         authority.issue(server.certificate_file, server.key_file, dns_names=[spec.host])
-        postgres.prepare(server, template, quarters, service)
+        postgres.prepare(server, template, quarters, service, self._max_connections)
         port = postgres.start(server, quarters, ledger)
         return Database(
             name=spec.name,

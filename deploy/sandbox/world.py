@@ -79,10 +79,25 @@ class World:
         return {
             "AWS_ACCESS_KEY_ID": self.broker_access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.broker_secret_access_key,
+            **self._keyless_environment(),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def instance_environment(self) -> dict[str, str]:
+        """The same on an EC2 instance whose profile is ``broker_role_arn``: no keys, IMDSv2 instead."""
+        return {**self._keyless_environment(), "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.aws_endpoint}
+
+    def container_environment(self) -> dict[str, str]:
+        """The same in an ECS task or EKS pod whose role is ``broker_role_arn``."""
+        credentials_uri = f"{self.aws_endpoint}/v2/credentials/tollbridge-broker"
+        environment = {**self._keyless_environment(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": credentials_uri}
+        return {**environment, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def _keyless_environment(self) -> dict[str, str]:
+        return {
             "AWS_DEFAULT_REGION": self.region,
             "AWS_REGION": self.region,
             "AWS_ENDPOINT_URL_STS": self.aws_endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def save(self, file: Path) -> None:

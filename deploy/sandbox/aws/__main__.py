@@ -1,7 +1,8 @@
 """The AWS process of one sandbox: ``python -m aws SETTINGS.json``.
 
-Settings: ``verify_socket``, ``ready_file`` (written with the port once it listens), ``targets`` (PAM service name ->
-``logins.Target``) and ``orphaned_command`` (run once if the process that started us dies; null to outlive it).
+Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, PAM service name ->
+``logins.Target``; ``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once
+if the process that started us dies (null to outlive it).
 """
 
 import asyncio
@@ -38,7 +39,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     from .gateway import Gateway
     from .logins import LoginJudge, Target
 
-    emulator.install()
+    emulator.install(settings["machine_role_arn"])
     judge = LoginJudge({service: Target(**target) for service, target in settings["targets"].items()})
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

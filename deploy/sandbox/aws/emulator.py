@@ -11,7 +11,7 @@ from typing import Any
 import ministack.app as ministack_app  # type: ignore[import-not-found, unused-ignore]
 from ministack.core import iam_evaluator, rds_iam  # type: ignore[import-not-found, unused-ignore]
 from ministack.core.responses import request_scope  # type: ignore[import-not-found, unused-ignore]
-from ministack.services import iam, sts  # type: ignore[import-not-found, unused-ignore]
+from ministack.services import iam, imds, sts  # type: ignore[import-not-found, unused-ignore]
 
 from . import strict
 
@@ -22,14 +22,22 @@ Send = Callable[[Message], Awaitable[None]]
 SESSION_TOKEN_RANDOM_BYTES = 763
 """Makes session tokens of about 1,000 characters, and RDS tokens of more than 1,300."""
 EXPIRED_SESSION_KEPT_SECONDS = 3600.0
+MACHINE_SESSION_NAME = "i-0123456789abcdef0"
+MACHINE_SESSION_SECONDS = 21_600.0
 
 
-def install() -> None:
-    """Make ministack's sessions more like AWS's. Call once, before the first request."""
-    sts._gen_session_token = lambda: strict.session_token(os.urandom(SESSION_TOKEN_RANDOM_BYTES))
+def install(machine_role_arn: str) -> None:
+    """Make ministack's sessions more like AWS's. Call once, before the first request.
+
+    The metadata services of EC2 and ECS then hand out working sessions of ``machine_role_arn``.
+    """
+    sts._gen_session_token = _new_session_token
     # ministack forgets an expired session at the next AssumeRole by anybody and then calls its key unknown; AWS goes
     # on saying ExpiredToken.
     sts._evict_expired_sessions = _forget_long_expired_sessions
+    imds._DEFAULT_ROLE = machine_role_arn.rsplit("/", 1)[-1]
+    imds._credentials_doc = lambda: {"Code": "Success", "Type": "AWS-HMAC", **_machine_session(machine_role_arn)}
+    imds._ecs_task_credentials_doc = lambda: {"RoleArn": machine_role_arn, **_machine_session(machine_role_arn)}
 
 
 async def serve(scope: Message, receive: Receive, send: Send) -> None:
@@ -122,6 +130,37 @@ def judge_token(
             *principal.limits,
         ).decision
     return None if decision == "Allow" else f"rds-db:connect {decision}"
+
+
+def _new_session_token() -> str:
+    return strict.session_token(os.urandom(SESSION_TOKEN_RANDOM_BYTES))
+
+
+def _machine_session(role_arn: str) -> dict[str, str]:
+    """A session as a machine's metadata service hands it out. Raises LookupError before the role is made."""
+    account_id, name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
+    role = _role(account_id, name)
+    if role is None:
+        raise LookupError(f"no role {role_arn}")
+    key, secret, token = iam._gen_session_access_key(), iam._gen_secret(), _new_session_token()
+    session = {
+        "Arn": f"arn:aws:sts::{account_id}:assumed-role/{name}/{MACHINE_SESSION_NAME}",
+        "UserId": f"{role['RoleId']}:{MACHINE_SESSION_NAME}",
+        "SecretAccessKey": secret,
+        "SessionToken": token,
+        "Expiration": time.time() + MACHINE_SESSION_SECONDS,
+        "AccountId": account_id,
+        "PrincipalType": "AssumedRole",
+    }
+    sts.register_session(key, session)
+    stamp = "%Y-%m-%dT%H:%M:%SZ"
+    return {
+        "AccessKeyId": key,
+        "SecretAccessKey": secret,
+        "Token": token,
+        "LastUpdated": time.strftime(stamp, time.gmtime()),
+        "Expiration": time.strftime(stamp, time.gmtime(session["Expiration"])),
+    }
 
 
 def _role(account_id: str, name: str) -> dict[str, Any] | None:

@@ -40,7 +40,8 @@ class Gateway:
     async def _aws(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         call = parse_call(headers, scope.get("query_string", b"").decode("latin-1"), body)
-        self._counters.arrived(call)
+        if call.service or call.signed_service:  # the rest are no API calls: metadata services, health
+            self._counters.arrived(call)
         fault = self._faults.take(call)
         refusal = await self._suffer(fault) if fault else None
         refusal = refusal or strict.scope_refusal(call)
