@@ -161,4 +161,4 @@ def _watched(script: Script[Outcome], effects: list[Effect]) -> Script[Outcome]:
         try:
             step, value = script.send, (yield effect)
         except Exception as error:  # noqa: BLE001 - handed to the script, which decides
-            step, value = script.throw, error  # type: ignore[assignment]
+            step, value = script.throw, error
