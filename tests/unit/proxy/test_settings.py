@@ -68,14 +68,22 @@ def test_addresses(text: str, address: Address) -> None:
 )
 def test_addresses_that_are_none(text: str) -> None:
     """They are refused when the file is read, not when it is bound."""
-    with pytest.raises(ValueError, match="must be|unix socket|at most"):
+    with pytest.raises(ValueError, match=r"must be|unix socket|at most"):
         parse_address(text)
 
 
 @pytest.mark.parametrize(
     ("text", "local"),
-    [("127.0.0.9:1", True), ("localhost:1", True), ("[::1]:1", True), ("unix:/x", True)]
-    + [("0.0.0.0:1", False), ("10.0.0.1:1", False), ("[::]:1", False), ("db.example:1", False)],
+    [
+        ("127.0.0.9:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("unix:/x", True),
+        ("0.0.0.0:1", False),
+        ("10.0.0.1:1", False),
+        ("[::]:1", False),
+        ("db.example:1", False),
+    ],
 )
 def test_what_counts_as_this_machine(text: str, local: bool) -> None:
     """A name that merely resolves to loopback today does not."""
