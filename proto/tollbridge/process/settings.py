@@ -20,23 +20,27 @@ Values are never repeated in messages of the loader: a configuration file is the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ModelWrapValidatorHandler,
+    PlainValidator,
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from tollbridge.process.yamltree import ListNode, MapNode, Where, YamlProblem, parse, where_text
+from tollbridge.secret import Secret
 
 _MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 """Twenty thousand databases with all their fields. The file is the operator's, but a wrong path may be anything."""
@@ -106,10 +110,40 @@ class Section(BaseModel):
             info.context[data.where] = cls
         ignored = tuple(key for key in data if key in cls.known_elsewhere and key not in cls.model_fields)
         made = handler(data.without(ignored))
-        made._where = data.where
         made._ignored = ignored
+        made._settle(data.where, data)
         return made
 
+    def _settle(self, where: Where, written: Container[str] = ()) -> None:
+        """Remember where it stands, and where sections that were not written would."""
+        self._where = where
+        for name, info in type(self).model_fields.items():
+            key, value = info.alias or name, getattr(self, name)
+            if isinstance(value, Section) and key not in written:
+                value._settle((*where, key))
+
+
+def _hide(value: Any) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be text")
+    return Secret(value)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+SecretText = Annotated[Secret, PlainValidator(_hide), WithJsonSchema({"type": "string"})]
+"""Text that never prints. Give it a default_factory: a Secret cannot be copied."""
+
+TextList = Annotated[
+    list[str],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""A list of texts; a single text stands for a list of one."""
 
 SettingsT = TypeVar("SettingsT", bound=Section)
 

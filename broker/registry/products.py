@@ -1,0 +1,71 @@
+"""What is known of each product as such: tables. PURE."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tollbridge.model import Product, Protocol, TrustStore
+
+ISSUED: Final = frozenset({Product.RDS, Product.RDSPROXY})
+"""Products the broker can issue credentials for in this version."""
+
+PROTOCOLS: Final = {
+    Product.RDS: {Protocol.POSTGRES, Protocol.MYSQL},
+    Product.RDSPROXY: {Protocol.POSTGRES, Protocol.MYSQL},
+    Product.REDSHIFT: {Protocol.POSTGRES},
+    Product.REDSHIFT_SERVERLESS: {Protocol.POSTGRES},
+    Product.DSQL: {Protocol.POSTGRES},
+    Product.ELASTICACHE: {Protocol.REDIS},
+    Product.ELASTICACHE_SERVERLESS: {Protocol.REDIS},
+    Product.MEMORYDB: {Protocol.REDIS},
+    Product.DYNAMODB: {Protocol.DYNAMODB},
+    Product.OPENSEARCH: {Protocol.OPENSEARCH},
+    Product.OPENSEARCH_SERVERLESS: {Protocol.OPENSEARCH},
+    Product.KEYSPACES: {Protocol.CASSANDRA},
+    Product.DOCDB: {Protocol.MONGODB},
+}
+"""What each product speaks."""
+
+TRUST_STORES: Final = {
+    Product.RDS: TrustStore.AWS_RDS,
+    Product.DOCDB: TrustStore.AWS_RDS,
+    Product.REDSHIFT: TrustStore.AWS_REDSHIFT,
+    Product.REDSHIFT_SERVERLESS: TrustStore.AWS_REDSHIFT,
+}
+"""Who signs their certificates; the others' chain to public CAs (RDS Proxy's too)."""
+
+ROLE_IS_USER: Final = frozenset(
+    {
+        Product.REDSHIFT_SERVERLESS,
+        Product.DYNAMODB,
+        Product.OPENSEARCH,
+        Product.OPENSEARCH_SERVERLESS,
+        Product.KEYSPACES,
+        Product.DOCDB,
+    }
+)
+"""The db_user is a role, so without assume_role_arn that role is the first hop and may ask for the external ID."""
+
+BY_IDS: Final = (
+    ("redshift_serverless.", Product.REDSHIFT_SERVERLESS),
+    ("redshift.", Product.REDSHIFT),
+    ("rdsproxy.", Product.RDSPROXY),
+    ("rds.", Product.RDS),
+    ("elasticache_serverless.", Product.ELASTICACHE_SERVERLESS),
+    ("elasticache.", Product.ELASTICACHE),
+    ("memorydb.", Product.MEMORYDB),
+    ("opensearch.", Product.OPENSEARCH),
+    ("docdb.", Product.DOCDB),
+)
+"""Where the host does not tell: which product an identifier belongs to."""
+
+BY_PROTOCOL: Final = {
+    Protocol.POSTGRES: Product.RDS,
+    Protocol.MYSQL: Product.RDS,
+    Protocol.REDIS: Product.ELASTICACHE,
+    Protocol.DYNAMODB: Product.DYNAMODB,
+    Protocol.OPENSEARCH: Product.OPENSEARCH,
+    Protocol.CASSANDRA: Product.KEYSPACES,
+    Protocol.MONGODB: Product.DOCDB,
+}
+"""Where nothing else tells."""
