@@ -13,6 +13,7 @@ run. When the queue is full, new logins are refused rather than left out of the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -132,10 +133,11 @@ class Writer:
     def _finish(self) -> None:
         try:
             self._file.flush()
-            if self._path is not None:
-                self._file.close()
         except (OSError, ValueError) as error:
-            _log.error("the audit log could not be closed: %s", error)
+            _log.error("the audit log could not be written to its end: %s", error)
+        if self._path is not None:
+            with contextlib.suppress(OSError, ValueError):  # its own flush fails as the one above did
+                self._file.close()
 
 
 class AuditLog:
