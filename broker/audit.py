@@ -1,0 +1,164 @@
+"""One JSON line per decision, and the plain numbers that metrics are read from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from broker.model import GrantRequest
+from tollbridge.reasons import Reason
+
+EVENT: Final = "event"
+TIME: Final = "time"
+DECISION_ID: Final = "decision_id"
+CALLER: Final = "caller"
+WORKLOAD: Final = "workload"
+DATABASE: Final = "database"
+DB_USER: Final = "db_user"
+DB_NAME: Final = "db_name"
+ALLOWED: Final = "allowed"
+RULE: Final = "rule"
+REASON: Final = "reason"
+MESSAGE: Final = "message"
+POLICY_VERSION: Final = "policy_version"
+ROLE_CHAIN: Final = "role_chain"
+ACCESS_KEY_ID: Final = "access_key_id"
+CREDENTIAL_ID: Final = "credential_id"
+REJECTED_CREDENTIAL_ID: Final = "rejected_credential_id"
+EXPIRES_AT: Final = "expires_at"
+
+DECISION_EVENT: Final = "decision"
+
+VALUE_MAX: Final = 2048
+"""Characters kept of one value: the longest SPIFFE ID. Refused requests are audited too, whatever they hold."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Numbers since start, read when they are scraped. Plain ints: nothing on the hot path does more than add one."""
+
+    issued: int = 0
+    denied: dict[Reason, int] = field(default_factory=dict)
+    session_hits: int = 0
+    """A held session was handed out."""
+    session_fetches: int = 0
+    """A session was fetched, or tried to."""
+    session_failures: int = 0
+    session_checks: int = 0
+    """AWS was asked whether a session is alive."""
+    refusal_hits: int = 0
+    """A remembered refusal answered."""
+    token_hits: int = 0
+    token_misses: int = 0
+    sts_calls: dict[str, int] = field(default_factory=dict)
+    """Attempts by operation."""
+    sts_failures: dict[str, int] = field(default_factory=dict)
+    """Failed attempts by kind."""
+    sts_retries: int = 0
+    sts_retries_withheld: int = 0
+    """Retries that the account's budget did not allow."""
+
+    def deny(self, reason: Reason) -> None:
+        """Count a refusal."""
+        self.denied[reason] = self.denied.get(reason, 0) + 1
+
+    def sts_call(self, operation: str) -> None:
+        """Count an attempt."""
+        self.sts_calls[operation] = self.sts_calls.get(operation, 0) + 1
+
+    def sts_failure(self, kind: str) -> None:
+        """Count a failed attempt."""
+        self.sts_failures[kind] = self.sts_failures.get(kind, 0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Who signed the credential of an allowed decision."""
+
+    role_chain: tuple[str, ...]
+    access_key_id: str
+    credential_id: str
+    expires_at: datetime
+
+
+class Audit:
+    """Writes decisions to a sink. A sink that fails fails the request: no credential without its line."""
+
+    def __init__(self, *, sink: Callable[[str], None], counters: Counters) -> None:
+        self._sink = sink
+        self._counters = counters
+
+    def allowed(
+        self, *, at: datetime, decision_id: str, request: GrantRequest, rule: str, policy_version: str, by: Signature
+    ) -> None:
+        """A credential is about to be handed out."""
+        self._write(
+            {
+                **_asked(at, decision_id, request),
+                ALLOWED: True,
+                RULE: rule,
+                POLICY_VERSION: policy_version,
+                ROLE_CHAIN: list(by.role_chain),
+                ACCESS_KEY_ID: by.access_key_id,
+                CREDENTIAL_ID: by.credential_id,
+                EXPIRES_AT: _instant(by.expires_at),
+            }
+        )
+        self._counters.issued += 1
+
+    def denied(
+        self,
+        *,
+        at: datetime,
+        decision_id: str,
+        request: GrantRequest,
+        reason: Reason,
+        message: str,
+        rule: str,
+        policy_version: str,
+        role_chain: tuple[str, ...],
+    ) -> None:
+        """A request ends without a credential: refused by policy, by AWS, or because it made no sense."""
+        self._counters.deny(reason)
+        self._write(
+            {
+                **_asked(at, decision_id, request),
+                ALLOWED: False,
+                RULE: rule,
+                REASON: reason.value,
+                MESSAGE: message,
+                POLICY_VERSION: policy_version,
+                ROLE_CHAIN: list(role_chain),
+            }
+        )
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        bounded = {name: _bound(value) for name, value in line.items() if value not in ("", [])}
+        self._sink(json.dumps(bounded, separators=(",", ":")))
+
+
+def _asked(at: datetime, decision_id: str, request: GrantRequest) -> dict[str, object]:
+    return {
+        EVENT: DECISION_EVENT,
+        TIME: _instant(at),
+        DECISION_ID: decision_id,
+        CALLER: request.caller,
+        WORKLOAD: request.workload,
+        DATABASE: request.database,
+        DB_USER: request.db_user,
+        DB_NAME: request.db_name,
+        REJECTED_CREDENTIAL_ID: request.rejected,
+    }
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _bound(value: object) -> object:
+    if isinstance(value, str) and len(value) > VALUE_MAX:
+        return f"{value[:VALUE_MAX]}...({len(value)} characters)"
+    return value

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from broker.access.model import Decision, Policy
+from broker.audit import Audit, Counters
+from broker.errors import BrokerError
+from broker.grants import Grants
+from broker.issuers import make_issuers
+from broker.model import Attribution, RegisteredDatabase
+from broker.sessions.pool import Pool
+from tests.support.clock import FakeClock
+from tests.unit.broker.issuers.databases import database, request
+from tests.unit.broker.sessions.fakes import ROLE, FakeSts, Role, half, throttled
+from tollbridge.model import Database, Product
+from tollbridge.reasons import Reason
+
+
+@dataclass
+class Registered:
+    by_name: dict[str, RegisteredDatabase] = field(default_factory=dict)
+
+    def current(self) -> Registered:
+        return self
+
+
+@dataclass
+class Bridge:
+    """A whole broker but for the API and AWS."""
+
+    clock: FakeClock
+    sts: FakeSts
+    registry: Registered
+    counters: Counters
+    lines: list[str]
+    pool: Pool
+    grants: Grants
+
+    @property
+    def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+def evaluate(policy: Policy, *, caller: str, workload: str, database: Database, db_user: str, db_name: str) -> Decision:
+    if db_user == "root":
+        return Decision(allowed=False, rule="no-root", reason=Reason.DENIED_BY_RULE, message="rule no-root denies root")
+    return Decision(allowed=True, rule="shop")
+
+
+def build(clock: FakeClock, *databases: RegisteredDatabase, **role: Any) -> Bridge:
+    sts = FakeSts(clock, roles={ROLE: Role(**role)})
+    registry = Registered({entry.name: entry for entry in databases})
+    counters, lines = Counters(), list[str]()
+    pool = Pool(sts=sts, clock=clock, jitter=half, counters=counters)
+    grants = Grants(
+        registry=registry,
+        policy=lambda: Policy(version="v7"),
+        evaluate=evaluate,
+        pool=pool,
+        issuers=make_issuers(now=pool.now, broker_name="tollbridge", counters=counters),
+        audit=Audit(sink=lines.append, counters=counters),
+        jitter=half,
+        sts_region="us-east-1",
+    )
+    return Bridge(clock, sts, registry, counters, lines, pool, grants)
+
+
+@pytest.fixture
+async def bridge() -> AsyncIterator[Bridge]:
+    bridge = build(FakeClock(), database(external_id="ext-1"), external_id="ext-1")
+    yield bridge
+    await bridge.pool.close()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def refused(bridge: Bridge, **asked: Any) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        await bridge.grants.issue(request(**asked))
+    return caught.value
+
+
+async def test_an_allowed_request_gets_a_grant_and_a_line(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request())
+    now = bridge.clock.now()
+    assert grant.credential.user == "app"
+    assert grant.credential.password.reveal().startswith("orders.abc.us-west-1.rds.amazonaws.com:5432/?Action=connect")
+    assert grant.expires_at == now + timedelta(seconds=900)
+    assert grant.usable_until == now + timedelta(seconds=840)
+    assert now + timedelta(seconds=45) <= grant.recheck_after <= now + timedelta(seconds=60)
+    assert grant.policy_version == "v7"
+    assert bridge.audit == [
+        {
+            "event": "decision",
+            "time": "2030-01-01T00:00:00.000Z",
+            "decision_id": grant.decision_id,
+            "caller": "spiffe://example.org/proxy",
+            "workload": "spiffe://example.org/ns/shop/sa/api",
+            "database": "orders",
+            "db_user": "app",
+            "db_name": "orders",
+            "allowed": True,
+            "rule": "shop",
+            "policy_version": "v7",
+            "role_chain": [ROLE],
+            "access_key_id": "ASIA0000000000000002",
+            "credential_id": grant.credential_id,
+            "expires_at": "2030-01-01T00:15:00.000Z",
+        }
+    ]
+
+
+async def test_no_line_holds_a_secret(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request())
+    bridge.sts.roles[ROLE].external_id = "changed"
+    await refused(bridge, rejected="f" * 16, db_user="root")
+    text = "".join(bridge.lines)
+    secrets = ("ext-1", "secret-", "session-token-", "X-Amz-Signature", grant.credential.password.reveal())
+    assert not [secret for secret in secrets if secret in text]
+
+
+async def test_one_thousand_logins_of_fifty_workloads_make_one_assume_role(bridge: Bridge) -> None:
+    requests = [request(workload=f"spiffe://example.org/w{number % 50}") for number in range(1000)]
+    grants = await asyncio.gather(*(bridge.grants.issue(asked) for asked in requests))
+    assert len(bridge.sts.assumed) == 1
+    assert len({grant.credential_id for grant in grants}) == 1
+    assert len({grant.decision_id for grant in grants}) == 1000
+    assert len(bridge.lines) == 1000
+    assert bridge.counters.issued == 1000
+    assert bridge.counters.token_misses == 1
+
+
+async def test_one_thousand_logins_with_a_denied_role_make_one_assume_role(bridge: Bridge) -> None:
+    del bridge.sts.roles[ROLE]
+    outcomes = await asyncio.gather(*(bridge.grants.issue(request()) for _ in range(1000)), return_exceptions=True)
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, BrokerError)} == {Reason.ASSUME_ROLE_DENIED}
+    assert len(bridge.sts.assumed) == 1
+    assert bridge.counters.denied == {Reason.ASSUME_ROLE_DENIED: 1000}
+    assert bridge.audit[0]["role_chain"] == [ROLE]
+
+
+async def test_attribution_gives_each_workload_its_session(bridge: Bridge) -> None:
+    bridge.registry.by_name["orders"] = database(attribution=Attribution.WORKLOAD, external_id="ext-1")
+    requests = [request(workload=f"spiffe://example.org/w{number % 5}") for number in range(100)]
+    grants = await asyncio.gather(*(bridge.grants.issue(asked) for asked in requests))
+    assert len({grant.credential_id for grant in grants}) == 5
+    assert {hop.session_name for _, hop in bridge.sts.assumed} == {f"example.org,w{n}" for n in range(5)}
+    assert len(bridge.sts.assumed) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"name": "nothing"}, Reason.DATABASE_UNKNOWN),
+        ({"db_user": "root"}, Reason.DENIED_BY_RULE),
+        ({"db_user": ""}, Reason.INVALID_REQUEST),
+        ({"workload": ""}, Reason.INVALID_REQUEST),
+        ({"db_user": "a\nb"}, Reason.INVALID_REQUEST),
+        ({"db_user": "a\x00"}, Reason.INVALID_REQUEST),
+        ({"db_user": "a\u202eb"}, Reason.INVALID_REQUEST),
+        ({"db_user": "a\ud800"}, Reason.INVALID_REQUEST),
+        ({"db_name": "\x1b[2J"}, Reason.INVALID_REQUEST),
+        ({"db_user": "x" * 1025}, Reason.INVALID_REQUEST),
+        ({"name": "x" * 256}, Reason.INVALID_REQUEST),
+        ({"db_name": "x" * 256}, Reason.INVALID_REQUEST),
+        ({"workload": "x" * 2049}, Reason.INVALID_REQUEST),
+        ({"rejected": "x" * 65}, Reason.INVALID_REQUEST),
+    ],
+)
+async def test_refusals_have_a_reason_a_line_and_cost_no_call(
+    bridge: Bridge, asked: dict[str, str], reason: Reason
+) -> None:
+    error = await refused(bridge, **asked)
+    assert error.reason is reason
+    [line] = bridge.audit
+    assert line["allowed"] is False
+    assert line["reason"] == reason.value
+    assert line["message"] == error.message
+    assert "\n" not in bridge.lines[0]
+    assert len(bridge.lines[0]) < 10_000
+    assert bridge.sts.assumed == []
+
+
+async def test_names_in_any_script_are_fine(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request(db_user="søren", db_name="données"))
+    assert "DBUser=s%C3%B8ren" in grant.credential.password.reveal()
+
+
+async def test_a_session_of_another_account_is_refused_with_the_fix(bridge: Bridge) -> None:
+    bridge.registry.by_name["orders"] = database(account_id="333333333333", external_id="ext-1")
+    error = await refused(bridge)
+    assert error.reason is Reason.ACCOUNT_MISMATCH
+    assert "assume_role_arn" in error.message
+    assert "333333333333" in error.message
+
+
+async def test_the_brokers_own_account_needs_no_role(bridge: Bridge) -> None:
+    bridge.registry.by_name["orders"] = database(role_arn="", account_id="111111111111")
+    grant = await bridge.grants.issue(request())
+    assert bridge.sts.assumed == []
+    assert "ASIA0000000000000001" in grant.credential.password.reveal()
+    bridge.registry.by_name["orders"] = database(role_arn="", account_id="222222222222")
+    error = await refused(bridge)
+    assert error.reason is Reason.ACCOUNT_MISMATCH
+    assert "Set assume_role_arn" in error.message
+    bridge.registry.by_name["orders"] = database(role_arn="", account_id="111111111111", partition="aws-cn")
+    assert (await refused(bridge)).reason is Reason.PARTITION_MISMATCH
+
+
+async def test_an_unsupported_product(bridge: Bridge) -> None:
+    bridge.registry.by_name["orders"] = database(product=Product.DOCDB)
+    assert (await refused(bridge)).reason is Reason.PRODUCT_UNSUPPORTED
+
+
+async def test_a_role_made_again_is_healed_by_one_rejected_login(bridge: Bridge) -> None:
+    dead = await bridge.grants.issue(request())
+    bridge.sts.recreate(ROLE)
+    again = await asyncio.gather(*(bridge.grants.issue(request(rejected=dead.credential_id)) for _ in range(100)))
+    assert dead.credential_id not in {grant.credential_id for grant in again}
+    assert len({grant.credential_id for grant in again}) == 1
+    assert len(bridge.sts.checked) == 1
+    assert len(bridge.sts.assumed) == 2
+
+
+async def test_a_refusal_by_a_database_while_the_session_lives_is_explained(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request())
+    for _ in range(20):
+        error = await refused(bridge, rejected=grant.credential_id)
+        assert error.reason is Reason.DATABASE_REFUSED
+    assert "rds_iam" in error.message
+    assert "rds-db:connect" in error.message
+    assert len(bridge.sts.checked) == 1
+    assert bridge.audit[-1]["rejected_credential_id"] == grant.credential_id
+
+
+async def test_a_credential_that_expired_meanwhile_is_just_replaced(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request())
+    bridge.clock.advance(901)
+    again = await bridge.grants.issue(request(rejected=grant.credential_id))
+    assert again.credential_id != grant.credential_id
+
+
+async def test_a_credential_of_another_replica_is_replaced_by_a_new_one(bridge: Bridge) -> None:
+    mine = await bridge.grants.issue(request())
+    bridge.clock.advance(5)
+    again = await bridge.grants.issue(request(rejected="0123456789abcdef"))
+    assert again.credential_id != mine.credential_id
+    assert len(bridge.sts.checked) == 1
+    bridge.clock.advance(31)
+    bridge.sts.recreate(ROLE)
+    await bridge.grants.issue(request(rejected="0123456789abcdef"))
+    assert len(bridge.sts.assumed) == 2
+
+
+async def test_the_credential_of_another_database_proves_nothing(bridge: Bridge) -> None:
+    other = Role()
+    bridge.sts.roles["arn:aws:iam::222222222222:role/other"] = other
+    bridge.registry.by_name["other"] = database(name="other", role_arn="arn:aws:iam::222222222222:role/other")
+    foreign = await bridge.grants.issue(request(name="other"))
+    grant = await bridge.grants.issue(request(rejected=foreign.credential_id))
+    assert grant.credential_id
+
+
+async def test_aws_that_does_not_answer_about_a_session_is_said_so(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request())
+    bridge.sts.check_faults = [throttled()]
+    assert (await refused(bridge, rejected=grant.credential_id)).reason is Reason.AWS_THROTTLED
+
+
+async def test_a_session_near_its_end_is_renewed_before_a_token_is_signed(bridge: Bridge) -> None:
+    await bridge.grants.issue(request())
+    bridge.clock.advance(2750)
+    grant = await bridge.grants.issue(request())
+    assert grant.expires_at - bridge.clock.now() == timedelta(seconds=900)
+    assert len(bridge.sts.assumed) == 2
+
+
+async def test_a_session_that_cannot_be_renewed_gives_a_shorter_token(bridge: Bridge) -> None:
+    await bridge.grants.issue(request())
+    bridge.clock.advance(3400)
+    bridge.sts.faults = [throttled()]
+    grant = await bridge.grants.issue(request())
+    now = bridge.clock.now()
+    assert grant.expires_at == now + timedelta(seconds=200)
+    assert grant.usable_until == now + timedelta(seconds=140)
+    assert grant.recheck_after <= grant.usable_until
+
+
+async def test_all_times_are_on_the_clock_of_aws(bridge: Bridge) -> None:
+    bridge.sts.skew_seconds = 400.0
+    grant = await bridge.grants.issue(request())
+    assert grant.issued_at == bridge.clock.now() + timedelta(seconds=400)
+    assert "X-Amz-Date=20300101T000640Z" in grant.credential.password.reveal()
+
+
+async def test_a_bug_is_audited_without_its_text(bridge: Bridge) -> None:
+    bridge.sts.faults = [ValueError("holds who knows what")]
+    with pytest.raises(ValueError, match="who knows"):
+        await bridge.grants.issue(request())
+    assert bridge.audit[0]["reason"] == "INTERNAL"
+    assert bridge.audit[0]["message"] == "ValueError"
+
+
+async def test_no_line_no_credential() -> None:
+    bridge = build(FakeClock(), database())
+
+    def full(line: str) -> None:
+        raise OSError("disk full")
+
+    bridge.grants._audit = Audit(sink=full, counters=Counters())
+    with pytest.raises(OSError, match="disk full"):
+        await bridge.grants.issue(request())
+    await bridge.pool.close()
