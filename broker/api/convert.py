@@ -15,7 +15,7 @@ from tollbridge.v1 import credential_service_pb2, database_pb2
 
 
 def grant_request(message: credential_service_pb2.IssueCredentialRequest, caller: str) -> GrantRequest:
-    """What is asked for. Raises INVALID_REQUEST for a bad TTL; the use case checks the names and audits what it refuses."""
+    """What is asked for. Raises INVALID_REQUEST for a bad TTL; names are checked, and audited, by the use case."""
     if message.HasField("requested_ttl") and message.requested_ttl.ToNanoseconds() <= 0:
         raise BrokerError(
             Reason.INVALID_REQUEST, "requested_ttl must be positive; leave it out to take what the database offers"

@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
@@ -25,7 +25,7 @@ from tollbridge.process.telemetry import Counters
 from tollbridge.reasons import Reason
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic to mypy alone
 
 MAX_CALL_SECONDS: Final = 20.0
 """No unary call runs longer, whatever deadline its caller set: AssumeRole with its retries needs at most half of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +14,11 @@ from grpc_status import rpc_status
 from broker.errors import BrokerError
 from tollbridge.reasons import ERROR_DOMAIN, ROWS, Reason
 
-MAX_MESSAGE: Final = 1500
-"""Status and details travel in trailers, for which peers grant 8 KB; the message is in there twice."""
-_MAX_METADATA: Final = 16
-_MAX_VALUE: Final = 200
+MAX_MESSAGE_BYTES: Final = 1500
+MAX_ENCODED_BYTES: Final = 3000
+"""Peers drop a whole status whose headers pass 8 KB (seen), and the message is in there twice: percent-encoded, where a
+byte that is not ASCII takes three, and in base64 with the details."""
+_MAX_METADATA_BYTES: Final = 1000
 
 _ANOTHER_BROKER_MAY_HELP: Final = frozenset({Reason.BROKER_UNAVAILABLE, Reason.DRAINING})
 
@@ -40,14 +42,41 @@ def status_of(error: BrokerError) -> Status:
     info = error_details_pb2.ErrorInfo(
         reason=error.reason.value,
         domain=ERROR_DOMAIN,
-        metadata={key: value[:_MAX_VALUE] for key, value in list(error.metadata.items())[:_MAX_METADATA]},
+        metadata=_fitting(error.metadata),
     )
     packed = AnyMessage()
     packed.Pack(info)
-    message = error.message if len(error.message) <= MAX_MESSAGE else error.message[: MAX_MESSAGE - 3] + "..."
+    message = cut(error.message)
     number, _name = code.value
     rich = rpc_status.to_status(status_pb2.Status(code=number, message=message, details=[packed]))
     trailing = tuple(rich.trailing_metadata or ())
     if code is grpc.StatusCode.UNAVAILABLE and error.reason not in _ANOTHER_BROKER_MAY_HELP:
         trailing += (("grpc-retry-pushback-ms", "-1"),)
     return Status(code=code, details=message, trailing_metadata=trailing)
+
+
+def cut(message: str) -> str:
+    """The message, or as much of its beginning as a status has room for."""
+    if _fits(message):
+        return message
+    low, high = 0, min(len(message), MAX_MESSAGE_BYTES)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _fits(message[:middle] + "...") else (low, middle - 1)
+    return message[:low] + "..."
+
+
+def _fits(message: str) -> bool:
+    raw = message.encode()
+    return len(raw) <= MAX_MESSAGE_BYTES and sum(1 if 0x20 <= byte < 0x7F else 3 for byte in raw) <= MAX_ENCODED_BYTES
+
+
+def _fitting(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The first entries that there is room for."""
+    kept: dict[str, str] = {}
+    room = _MAX_METADATA_BYTES
+    for key, value in metadata.items():
+        room -= len(key.encode()) + len(value.encode()) + 8
+        if room >= 0:
+            kept[key] = value
+    return kept

@@ -103,7 +103,8 @@ def _explain(code: grpc.StatusCode, details: str, target: str, certificate: Call
             f"expired, and name the host in a DNS SAN (else set server_name){said}"
         )
     if "connection refused" in lower or "no such file" in lower:
-        return f"nothing listens at {target}: check that the broker runs and that the address is right{said}"
+        # gRPC names one address only: with several, another may have failed for a better reason.
+        return f"nothing listens at {target}, or at one of its addresses: check that the broker runs there{said}"
     if any(word in lower for word in ("dns resolution failed", "domain name not found", "no address")):
         return f"the name in {target} does not resolve: check the broker's address{said}"
     if any(word in lower for word in ("handshake", "socket closed", "reset by peer", "broken pipe", "eof", "ssl_")):
