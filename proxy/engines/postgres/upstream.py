@@ -128,7 +128,8 @@ def secure() -> Script[None]:
         raise Refused(
             Reason.UPSTREAM_TLS_REFUSED,
             f"the database answered {answer!r} when asked for TLS, and no credential is sent without it: set "
-            "`ssl = on` with a certificate there (RDS has both), and check that the endpoint is a PostgreSQL server",
+            "`ssl = on` with a certificate there (RDS has both), and check that the endpoint is a PostgreSQL server; "
+            "b'E' is a server that cannot start another session",
         )
     yield from start_tls(UPSTREAM, ALPN)
 
