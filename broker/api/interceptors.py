@@ -100,6 +100,13 @@ class Guard(grpc.aio.ServerInterceptor):
         self._room = room
         self._metrics = metrics
         self._guarded: dict[str, Handler] = {}
+        self._scopes: set[asyncio.Timeout] = set()
+
+    def end_foreign_streams(self) -> None:
+        """End the streams of services that are not ours (health): an open one would use up the grace of a stop."""
+        now = asyncio.get_running_loop().time()
+        for scope in self._scopes:
+            scope.reschedule(now)
 
     async def intercept_service(
         self,
@@ -153,7 +160,7 @@ class Guard(grpc.aio.ServerInterceptor):
                             async for message in messages:
                                 yield message
                     else:
-                        await inner(request, context)
+                        await self._until_ended(inner(request, context))
             except Exception as error:  # noqa: BLE001 - the one place that turns failures into statuses
                 refusal = self._refusal(method, error)
             else:
@@ -163,6 +170,17 @@ class Guard(grpc.aio.ServerInterceptor):
             await context.abort_with_status(status_of(refusal))
 
         return guarded
+
+    async def _until_ended(self, stream: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._scopes.add(scope)
+                await stream
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        finally:
+            self._scopes.discard(scope)
 
     @contextmanager
     def _admit(self, method: str, context: Context) -> Iterator[None]:

@@ -94,6 +94,7 @@ class ApiServers:
         self._metrics = metrics
         self._health = health.aio.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
+        self._guards: list[Guard] = []
         self.addresses: list[str] = []
         """Where each listener really listens, in their order."""
 
@@ -118,6 +119,8 @@ class ApiServers:
         await self._health.enter_graceful_shutdown()
         # Before the servers stop: an open watch would use up the whole grace and then fail.
         self._catalog.stop()
+        for guard in self._guards:
+            guard.end_foreign_streams()
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 group.create_task(server.stop(grace), name="stop a listener")
@@ -130,6 +133,7 @@ class ApiServers:
             else identity.fixed(listener.caller)
         )
         guard = Guard(identify, self._room, self._metrics)
+        self._guards.append(guard)
         server = grpc.aio.server(interceptors=[guard], options=_OPTIONS)
         credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._credentials, server
