@@ -291,9 +291,9 @@ class Derived:
     policy: Policy
 
 
-def load(path: str | Path) -> Loaded[Settings]:
-    """Read and judge the file. Raises SettingsError with every problem."""
-    return loader.load(path, Settings)
+def load(path: str | Path, *, also: loader.Check[Settings] | None = None) -> Loaded[Settings]:
+    """Read and judge the file. Raises SettingsError with every problem, those of `also` among them."""
+    return loader.load(path, Settings, also=also)
 
 
 def derive(settings: Settings) -> Derived:

@@ -53,14 +53,14 @@ _HOST: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(
 
 def parse(uri: str, protocol: Protocol | None) -> Address:
     """Host and port of a URI. Raises ValueError."""
+    if "@" in uri:
+        raise ValueError("it may not hold a user or password")
     schemes, default_port = _SCHEMES[protocol] if protocol else (set[str](), 0)
     if "://" in uri:
         scheme = uri.partition("://")[0].lower()
         if scheme not in schemes:
             raise ValueError(f"{scheme}:// is not taken here")
         parts = urlsplit(uri)
-        if "@" in parts.netloc:
-            raise ValueError("it may not hold a user or password")
         text, query = parts.netloc, "&".join(filter(None, (parts.path.strip("/"), parts.query)))
         if ":" not in text:
             text = f"{text}:{default_port}"
@@ -73,6 +73,12 @@ def parse(uri: str, protocol: Protocol | None) -> Address:
     if not 1 <= port <= 65535:
         raise ValueError(f"port must be a number from 1 to 65535, not {port_text!r}")
     return Address(Endpoint(host=_checked_host(host.lower()), port=port), query)
+
+
+def shown(uri: str) -> str:
+    """For messages: without the user and password that somebody may have written into it."""
+    before, at, after = uri.rpartition("@")
+    return f"{before.partition('://')[0]}://***@{after}" if at and "://" in before else f"***@{after}" if at else uri
 
 
 def derive(protocol: Protocol | None, region: str) -> Endpoint | None:

@@ -53,10 +53,8 @@ def merge(
 ) -> Snapshot:
     """One snapshot of all; each input oldest first."""
     by_name: dict[str, RegisteredDatabase] = {}
-    losers: list[RegisteredDatabase] = []
-    for database in (*static, *dynamic, *discovered):
-        if by_name.setdefault(database.name, database) is not database:
-            losers.append(database)
+    everything = (*static, *dynamic, *discovered)
+    losers = [database for database in everything if by_name.setdefault(database.name, database) is not database]
     renamed = []
     # Only once every name is taken by its rightful owner: a loser's longer name must not push a later database aside.
     for loser in losers:

@@ -163,7 +163,9 @@ class _Reader:
             try:
                 parsed = address.parse(self.core.uri, self.protocol)
             except ValueError as error:
-                yield Finding(place, f"invalid {self.who} address {self.core.uri!r}: {error}", address.HINT)
+                yield Finding(
+                    place, f"invalid {self.who} address {address.shown(self.core.uri)!r}: {error}", address.HINT
+                )
                 return
             self.endpoint = parsed.endpoint
             if parsed.query:

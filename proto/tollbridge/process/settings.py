@@ -20,7 +20,7 @@ Values are never repeated in messages of the loader: a configuration file is the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar
@@ -132,6 +132,8 @@ def _hide(value: Any) -> Secret:
 
 
 def _listed(value: Any) -> Any:
+    if not isinstance(value, str | list):
+        raise PydanticCustomError("tollbridge_texts", "must be text or a list of texts")
     return [value] if isinstance(value, str) else value
 
 
@@ -156,8 +158,12 @@ class Loaded(Generic[SettingsT]):
     warnings: list[Problem] = field(default_factory=list)
 
 
-def load(path: str | Path, model: type[SettingsT]) -> Loaded[SettingsT]:
-    """Read and validate the file. Raises SettingsError with every problem found."""
+Check = Callable[[SettingsT], Iterable[Finding]]
+"""Further findings about the whole, for what a section cannot know or should not do (look at other files, ...)."""
+
+
+def load(path: str | Path, model: type[SettingsT], *, also: Check[SettingsT] | None = None) -> Loaded[SettingsT]:
+    """Read and validate the file. Raises SettingsError with every problem found, those of `also` among them."""
     try:
         with Path(path).open("rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
@@ -170,21 +176,26 @@ def load(path: str | Path, model: type[SettingsT]) -> Loaded[SettingsT]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise SettingsError([_whole("the file is not UTF-8 text", line)], str(path)) from error
-    return load_text(text, model, source=str(path))
+    return load_text(text, model, source=str(path), also=also)
 
 
-def load_text(text: str, model: type[SettingsT], *, source: str = "") -> Loaded[SettingsT]:
+def load_text(
+    text: str, model: type[SettingsT], *, source: str = "", also: Check[SettingsT] | None = None
+) -> Loaded[SettingsT]:
     """As `load`, from text in hand. `source` names it in SettingsError."""
     try:
         tree, lines, problems = parse(text)
     except YamlProblem as error:
         raise SettingsError([_whole(error.message, error.line, error.hint)], source) from error
-    reported = [_Entry(p.where, p.message, p.hint, p.line) for p in problems]
-
-    value = _validate(tree, model, reported)
+    malformed: list[_Entry] = []
+    value = _validate(tree, model, malformed)
+    reported = [_Entry(p.where, p.message, p.hint, p.line) for p in problems] + malformed
+    cut = {entry.where for entry in malformed}
     warnings: list[_Entry] = []
     if value is not None:
-        for finding in _all_findings(value):
+        for finding in (*_all_findings(value), *(also(value) if also else ())):
+            if any(finding.where[:length] in cut for length in range(len(finding.where) + 1)):
+                continue  # judged a default that stands in for what was malformed
             entry = _Entry(finding.where, finding.message, finding.hint, None)
             target = warnings if finding.warning else reported
             if entry not in target:
@@ -261,6 +272,7 @@ _PLAIN: Final = {
     "missing": "is required",
     "string_type": "must be text",
     "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must match {pattern}",
     "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",
     "greater_than_equal": "must be at least {ge}",

@@ -1,0 +1,109 @@
+"""`check-config` and `schema`: what can be said about a configuration without serving it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.settings import ListenerTls, Settings, derive, load
+from tollbridge.process.lifecycle import SystemClock
+from tollbridge.process.settings import Finding, Problem, SettingsError, json_schema
+from tollbridge.process.tls import TlsFiles, TlsFilesError, certificate_facts, read
+
+
+def check_config(path: str | Path, *, files: bool = True) -> int:
+    """Print every problem, or a summary and the warnings. 0 when the broker can start with the file, else 2.
+
+    `files`: also look at the certificates and directories it names.
+    """
+    try:
+        loaded = load(path, also=file_findings if files else None)
+    except SettingsError as error:
+        show(path, error.problems, "error")
+        click.echo(f"{path}: {_count(len(error.problems), 'problem')}", err=True)
+        return 2
+    show(path, loaded.warnings, "warning")
+    click.echo(f"{path}: ok: {summary(loaded.value)}")
+    return 0
+
+
+def schema() -> dict[str, Any]:
+    """The configuration's JSON Schema."""
+    return {"title": "tollbridge-broker configuration", **json_schema(Settings)}
+
+
+def show(path: str | Path, problems: list[Problem], severity: str) -> None:
+    """Print problems to standard error, as compilers do: file:line: severity: path: message."""
+    for problem in problems:
+        place = f"{path}:{problem.line}" if problem.line else str(path)
+        where = f"{problem.path}: " if problem.path else ""
+        click.echo(f"{place}: {severity}: {where}{problem.message}", err=True)
+        if problem.hint:
+            click.echo(f"    hint: {problem.hint}", err=True)
+
+
+def summary(settings: Settings) -> str:
+    """What the broker would serve, in a line."""
+    derived = derive(settings)
+    accounts = {database.facts.account_id for database in derived.databases}
+    return ", ".join(
+        (
+            f"{_count(len(derived.databases), 'database')} in {_count(len(accounts), 'account')}",
+            _count(len(derived.links.all), "account link"),
+            _count(len(derived.policy.rules), "rule"),
+            _count(len(derived.policy.proxies), "proxies row"),
+            _count(len(settings.listeners), "listener"),
+            f"policy version {derived.policy.version}",
+        )
+    )
+
+
+def file_findings(settings: Settings) -> Iterator[Finding]:
+    """What is wrong with the files that serving needs."""
+    for listener in settings.listeners:
+        if (tls := listener.tls) and tls.cert_file and tls.key_file and tls.client_ca_file:
+            yield from _certificate(tls)
+    file = settings.audit.file
+    if file != "-" and not os.access(Path(file).parent, os.W_OK | os.X_OK):
+        message = f"directory {Path(file).parent} does not exist or cannot be written to"
+        yield Finding(
+            settings.audit.at("file"), message, "create it for the user the broker runs as; - is standard output"
+        )
+
+
+def _certificate(tls: ListenerTls) -> Iterator[Finding]:
+    missing = [key for key in ("cert_file", "key_file", "client_ca_file") if not os.access(getattr(tls, key), os.R_OK)]
+    for key in missing:
+        yield Finding(tls.at(key), f"{getattr(tls, key)} does not exist or cannot be read")
+    if missing:
+        return
+    files = TlsFiles(cert_file=Path(tls.cert_file), key_file=Path(tls.key_file))
+    try:
+        facts = certificate_facts(files.cert_file)
+    except TlsFilesError as error:
+        yield Finding(tls.at("cert_file"), str(error))
+        return
+    if not facts.dns_names:
+        message = f"{files.cert_file} has no DNS name in its SAN: gRPC clients check that name and take no other"
+        yield Finding(tls.at("cert_file"), message, "issue it with the name clients dial (SPIRE: -dns NAME)")
+    if facts.expires_at_seconds <= SystemClock().now().timestamp():
+        message = f"{files.cert_file} expired at {facts.expires_at}"
+        yield Finding(tls.at("cert_file"), message, "issue a new one", warning=True)
+    try:
+        read(files)
+    except TlsFilesError as error:
+        yield Finding(tls.at("key_file"), str(error), "certificate and key must be issued together")
+        return
+    try:
+        read(replace(files, ca_file=Path(tls.client_ca_file)))
+    except TlsFilesError as error:
+        yield Finding(tls.at("client_ca_file"), str(error))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
