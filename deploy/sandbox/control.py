@@ -84,6 +84,17 @@ class Control:
         named = {"access_key_id": access_key_id, "role_arn": role_arn}
         return int(self._call("POST", "expire-session", {k: v for k, v in named.items() if v is not None})["expired"])
 
+    def shorten_sessions(self, seconds: float | None) -> None:
+        """Sessions of AssumeRole from now on live that long, whatever is asked for; None: as AWS has it.
+
+        AWS gives no less than 900 s: this is for seeing in seconds what takes an hour.
+        """
+        self._call("POST", "session-seconds", {"seconds": seconds})
+
+    def secrets(self) -> list[str]:
+        """Every secret access key and session token that was handed out: what must not be found anywhere."""
+        return list(self._call("GET", "secrets")["secrets"])
+
     def logins(self) -> list[Login]:
         """Oldest first."""
         return [Login(**login) for login in self._call("GET", "logins")["logins"]]

@@ -24,6 +24,10 @@ SESSION_TOKEN_RANDOM_BYTES = 763
 EXPIRED_SESSION_KEPT_SECONDS = 3600.0
 MACHINE_SESSION_NAME = "i-0123456789abcdef0"
 MACHINE_SESSION_SECONDS = 21_600.0
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
+_handed_out: list[str] = []
+"""Every secret access key and session token made since the start."""
 
 
 def install(machine_role_arn: str) -> None:
@@ -32,6 +36,8 @@ def install(machine_role_arn: str) -> None:
     The metadata services of EC2 and ECS then hand out working sessions of ``machine_role_arn``.
     """
     sts._gen_session_token = _new_session_token
+    new_secret = iam._gen_secret
+    sts._gen_secret = iam._gen_secret = lambda: _remembered(new_secret())
     # ministack forgets an expired session at the next AssumeRole by anybody and then calls its key unknown; AWS goes
     # on saying ExpiredToken.
     sts._evict_expired_sessions = _forget_long_expired_sessions
@@ -87,6 +93,18 @@ def expire_sessions(*, access_key_id: str | None, role_arn: str | None) -> int:
     return ended
 
 
+def shorten_session(access_key_id: str, seconds: float) -> str:
+    """Let a session end so many seconds from now. When that is, as an answer of STS says it."""
+    ends_at = float(int(time.time() + seconds))
+    sts._sessions[access_key_id]["Expiration"] = ends_at
+    return time.strftime(_STAMP, time.gmtime(ends_at))
+
+
+def handed_out() -> list[str]:
+    """Secret access keys and session tokens of every session since the start."""
+    return list(_handed_out)
+
+
 def max_session_duration(role_arn: str) -> int:
     role = _role(role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1])
     return int((role or {}).get("MaxSessionDuration", strict.DEFAULT_DURATION_SECONDS))
@@ -133,7 +151,12 @@ def judge_token(
 
 
 def _new_session_token() -> str:
-    return strict.session_token(os.urandom(SESSION_TOKEN_RANDOM_BYTES))
+    return _remembered(strict.session_token(os.urandom(SESSION_TOKEN_RANDOM_BYTES)))
+
+
+def _remembered(secret: str) -> str:
+    _handed_out.append(secret)
+    return secret
 
 
 def _machine_session(role_arn: str) -> dict[str, str]:
@@ -153,13 +176,12 @@ def _machine_session(role_arn: str) -> dict[str, str]:
         "PrincipalType": "AssumedRole",
     }
     sts.register_session(key, session)
-    stamp = "%Y-%m-%dT%H:%M:%SZ"
     return {
         "AccessKeyId": key,
         "SecretAccessKey": secret,
         "Token": token,
-        "LastUpdated": time.strftime(stamp, time.gmtime()),
-        "Expiration": time.strftime(stamp, time.gmtime(session["Expiration"])),
+        "LastUpdated": time.strftime(_STAMP, time.gmtime()),
+        "Expiration": time.strftime(_STAMP, time.gmtime(session["Expiration"])),
     }
 
 

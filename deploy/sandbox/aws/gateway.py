@@ -18,6 +18,7 @@ HANG_LIMIT_SECONDS = 600.0
 
 _CODE = re.compile(rb"<Code>([^<]+)</Code>")
 _ISSUED_KEY = re.compile(rb"<AccessKeyId>([^<]+)</AccessKeyId>")
+_EXPIRATION = re.compile(rb"(?<=<Expiration>)[^<]+(?=</Expiration>)")
 
 
 class Gateway:
@@ -28,6 +29,8 @@ class Gateway:
         self._counters = Counters()
         self._faults = FaultBox()
         self._faults_cleared = asyncio.Event()
+        self._session_seconds: float | None = None
+        """How long sessions of AssumeRole live, whatever their callers ask for."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +55,7 @@ class Gateway:
             await emulator.serve(scope, _replay(body, receive), answer.collect)
             if call.name == "sts:AssumeRole":
                 refusal = _review_assume_role(call, answer)
+                self._shorten(answer)
             if refusal is None:
                 self._counters.answered(call, answer.status)
                 await answer.forward(send)
@@ -59,6 +63,12 @@ class Gateway:
         self._counters.answered(call, refusal.status)
         content_type, text = strict.render(refusal, is_json=call.is_json, request_id=str(uuid.uuid4()))
         await _respond(send, refusal.status, content_type, text)
+
+    def _shorten(self, answer: "Answer") -> None:
+        issued = _ISSUED_KEY.search(answer.body)
+        if issued is not None and self._session_seconds is not None and answer.status == 200:
+            ends_at = emulator.shorten_session(issued[1].decode(), self._session_seconds)
+            answer.substitute(_EXPIRATION, ends_at.encode())
 
     async def _suffer(self, fault: Fault) -> strict.Refusal | None:
         if fault.mode == "delay":
@@ -100,6 +110,10 @@ class Gateway:
                 self._faults_cleared = asyncio.Event()
             case "POST expire-session":
                 return 200, {"expired": self._expire(arguments)}
+            case "POST session-seconds":
+                self._session_seconds = _seconds(arguments.get("seconds"))
+            case "GET secrets":
+                return 200, {"secrets": emulator.handed_out()}
             case "GET logins":
                 return 200, {"logins": self._judge.logins()}
             case "DELETE logins":
@@ -135,9 +149,22 @@ class Answer:
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self._messages[1:])
 
+    def substitute(self, pattern: re.Pattern[bytes], text: bytes) -> None:
+        """Put another text of the same length in the body."""
+        for message in self._messages[1:]:
+            message["body"] = pattern.sub(text, message.get("body", b""))
+
     async def forward(self, send: Send) -> None:
         for message in self._messages:
             await send(message)
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or value <= 0:
+        raise ValueError("seconds must be a positive number, or null for what callers ask for")
+    return float(value)
 
 
 def _review_assume_role(call: Call, answer: Answer) -> strict.Refusal | None:
