@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
@@ -161,9 +162,9 @@ def file_problems(settings: ProxySettings) -> list[str]:
         if bundle is None:
             continue
         try:
-            tls.certificate_facts(bundle)
-        except TlsFilesError as error:
-            problems.append(f"{path}: {error}")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=bundle)
+        except OSError as error:  # ssl.SSLError is one
+            problems.append(f"{path}: {bundle} holds no PEM certificates that can be read ({error})")
     return problems
 
 

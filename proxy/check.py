@@ -37,7 +37,6 @@ from tollbridge.secret import Secret
 
 T = TypeVar("T")
 
-CONNECT_SECONDS: Final = 5.0
 PROBE_SECONDS: Final = 30.0
 
 BROKER, DATABASE, GRANT, DNS, TCP, TLS, LOGIN, QUERY = (
@@ -222,7 +221,6 @@ async def check(
 async def _find(client: Client, name: str, report: Report) -> Database:
     """The database's row, and so its protocol. Raises Refused."""
     try:
-        await client.connect(CONNECT_SECONDS)
         databases = await client.list_databases()
     except RpcFailed as failed:
         raise Refused(failed.reason, failed.message) from failed
