@@ -112,7 +112,7 @@ async def test_while_the_broker_is_away_the_last_list_stands() -> None:
     """Ready, and not connected."""
     watching = Watching([upsert("orders"), Synced("v1"), AWAY], [AWAY], [AWAY])
     catalog = await watching.to_the_end()
-    assert catalog.locate("orders")
+    catalog.locate("orders")
     assert watching.seen == [(True, False)] * 3
     assert catalog.trouble == AWAY.message
     assert catalog.breaks == 3
@@ -122,7 +122,7 @@ async def test_what_a_new_stream_does_not_repeat_is_gone_at_its_synced() -> None
     """Not before, and not when that stream breaks early."""
     first: list[Event | RpcFailed] = [upsert("orders"), upsert("billing"), Synced("v1"), AWAY]
     cut_short = await Watching(first, [upsert("orders"), AWAY]).to_the_end()
-    assert cut_short.locate("billing")
+    cut_short.locate("billing")
     whole = await Watching(first, [upsert("orders", port=6432), Synced("v1")]).to_the_end()
     assert whole.locate("orders").endpoint.port == 6432
     assert refusal(whole, "billing").reason is Reason.DATABASE_UNKNOWN
@@ -141,8 +141,8 @@ async def test_changes_hold_at_once() -> None:
             Delete("never there", "v2"),
         ]
     ).to_the_end()
-    assert catalog.locate("billing")
-    assert refusal(catalog, "orders")
+    catalog.locate("billing")
+    assert refusal(catalog, "orders").reason is Reason.DATABASE_UNKNOWN
     assert catalog.policy_version() == "v2"
 
 
