@@ -29,7 +29,6 @@ from proxy.net.driver import Grants
 from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
 from tollbridge.clock import Clock
 from tollbridge.process.telemetry import (
-    AT,
     CREDENTIAL_ID,
     DATABASE,
     DB_NAME,
@@ -44,6 +43,8 @@ from tollbridge.process.telemetry import (
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
+TIME: Final = "time"
+"""As in the broker's audit lines, which these are read beside."""
 LISTENER: Final = "listener"
 UPSTREAM: Final = "upstream"
 CLIENT_TLS: Final = "client_tls"
@@ -180,7 +181,7 @@ class AuditLog:
 
     def _write(self, event: str, facts: LoginFacts, more: Mapping[str, object]) -> None:
         line: dict[str, object] = {
-            AT: self._clock.now().isoformat(timespec="milliseconds"),
+            TIME: self._clock.now().isoformat(timespec="milliseconds"),
             EVENT: event,
             PEER: facts.peer,
             LISTENER: facts.door,

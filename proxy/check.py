@@ -209,7 +209,7 @@ async def check(
                 if driver.upstream is not None:
                     driver.upstream.close()
             if report.current == LOGIN:
-                report.done(LOGIN, f"as {db_user}")
+                report.done(LOGIN, f"as {db_user}; the time includes the query")
             report.done(QUERY, saw)
         except Refused as refusal:
             report.failed(refusal)

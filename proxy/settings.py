@@ -284,7 +284,7 @@ class DrainSettings(Section):
 class AdminSettings(Section):
     """/livez /readyz /metrics."""
 
-    address: PortAddressText = "127.0.0.1:9465"
+    address: PortAddressText = "127.0.0.1:8082"
 
 
 class AuditSettings(Section):

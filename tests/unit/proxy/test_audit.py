@@ -58,7 +58,7 @@ def test_a_session_leaves_two_lines(tmp_path: Path) -> None:
     writer.close()
     start, end = lines(file)
     common = {
-        "at": "2030-01-01T00:00:00.000+00:00",
+        "time": "2030-01-01T00:00:00.000+00:00",
         "peer": "127.0.0.1:40000",
         "listener": "orders",
         "workload": "spiffe://td/app",
@@ -95,7 +95,7 @@ def test_a_refusal_has_its_reason_and_no_empty_fields(tmp_path: Path) -> None:
     writer.close()
     assert lines(file) == [
         {
-            "at": "2030-01-01T00:00:00.000+00:00",
+            "time": "2030-01-01T00:00:00.000+00:00",
             "event": "session.refused",
             "peer": "unix",
             "listener": "orders",
