@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic to mypy alone
 
 MAX_CALL_SECONDS: Final = 20.0
-"""No unary call runs longer, whatever deadline its caller set: AssumeRole with its retries needs at most half of it."""
+"""No unary call runs longer, whatever deadline its caller set."""
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -95,7 +95,8 @@ class RpcMetrics:
 class Guard(grpc.aio.ServerInterceptor):
     """The interceptor of one listener."""
 
-    def __init__(self, identify: identity.Identify, room: Room, metrics: RpcMetrics) -> None:
+    def __init__(self, identify: identity.Identify, room: Room, metrics: RpcMetrics, seconds: float) -> None:
+        self._seconds = seconds
         self._identify = identify
         self._room = room
         self._metrics = metrics
@@ -139,7 +140,7 @@ class Guard(grpc.aio.ServerInterceptor):
             began = self._metrics.began()
             try:
                 with self._admit(method, context):
-                    async with asyncio.timeout(MAX_CALL_SECONDS):
+                    async with asyncio.timeout(self._seconds):
                         answer = await inner(request, context)
             except Exception as error:  # noqa: BLE001 - the one place that turns failures into statuses
                 refusal = self._refusal(method, error)
@@ -198,7 +199,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if isinstance(error, TimeoutError):
             return BrokerError(
                 Reason.BROKER_UNAVAILABLE,
-                f"the broker gave up after {MAX_CALL_SECONDS:.0f} s: AWS may be slow, try again",
+                f"the broker gave up after {self._seconds:g} s: AWS may be slow, try again",
             )
         error_id = secrets.token_hex(8)
         _log.error(

@@ -20,26 +20,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from broker.api import identity
 from broker.api.catalog import Catalog, CatalogServicer
 from broker.api.credentials import CredentialServicer
-from broker.api.interceptors import Guard, Room, RpcMetrics
+from broker.api.interceptors import MAX_CALL_SECONDS, Guard, Room, RpcMetrics
 from tollbridge.process.tls import TlsMaterial, TlsWatch
 from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc
 
-MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-CONNECTION_AGE_SECONDS: Final = 30 * 60
-"""gRPC adds a jitter of a tenth. Clients then look up their brokers again and show their certificates again."""
-CONNECTION_AGE_GRACE_SECONDS: Final = 60
 SERVICES: Final = ("tollbridge.v1.CredentialService", "tollbridge.v1.CatalogService")
 
 _OPTIONS: Final = (
     # Two brokers on one port would each get half of the connections, silently.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 1_000),
-    ("grpc.max_connection_age_ms", CONNECTION_AGE_SECONDS * 1000),
-    ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_GRACE_SECONDS * 1000),
     # Clients may ping every 10 s, also while idle; the broker itself finds dead watchers within a minute.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -48,6 +41,17 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What one connection may take."""
+
+    max_request_bytes: int = 256 * 1024
+    max_age_seconds: float = 1800.0
+    """gRPC adds a jitter of a tenth. Clients then look up their brokers again and show their certificates again."""
+    max_age_grace_seconds: float = 30.0
+    """What calls that still run then have left; a watch is opened again elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,16 @@ class ApiServers:
         catalog: Catalog,
         room: Room,
         metrics: RpcMetrics,
+        limits: ConnectionLimits = ConnectionLimits(),
+        call_seconds: float = MAX_CALL_SECONDS,
     ) -> None:
+        self._call_seconds = call_seconds
+        self._options = (
+            *_OPTIONS,
+            ("grpc.max_receive_message_length", limits.max_request_bytes),
+            ("grpc.max_connection_age_ms", int(limits.max_age_seconds * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(limits.max_age_grace_seconds * 1000)),
+        )
         self._listeners = tuple(listeners)
         self._credentials = credentials
         self._catalog = catalog
@@ -132,9 +145,9 @@ class ApiServers:
             if isinstance(listener, TlsListener)
             else identity.fixed(listener.caller)
         )
-        guard = Guard(identify, self._room, self._metrics)
+        guard = Guard(identify, self._room, self._metrics, self._call_seconds)
         self._guards.append(guard)
-        server = grpc.aio.server(interceptors=[guard], options=_OPTIONS)
+        server = grpc.aio.server(interceptors=[guard], options=self._options)
         credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._credentials, server
         )

@@ -1,0 +1,272 @@
+"""The composition root: the only place that constructs things.
+
+`build` puts a broker together from settings and what touches the world (AWS, clock, audit file); `serve` is the
+process. Order of start: registry and policy (in memory by then), TLS files, listeners, admin port, base credentials;
+readiness comes with the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from broker.access.evaluate import evaluate, may_see
+from broker.api.catalog import Catalog
+from broker.api.credentials import CredentialServicer
+from broker.api.interceptors import Room, RpcMetrics
+from broker.api.readiness import Readiness, WatchedSts
+from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenError, PlaintextListener, TlsListener
+from broker.audit import Audit, Counters
+from broker.aws.sts import BotoSts
+from broker.errors import BrokerError
+from broker.grants import Grants, Lifetimes
+from broker.issuers import make_issuers
+from broker.metrics import expose
+from broker.model import Sts
+from broker.registry.registry import Registry
+from broker.registry.snapshot import merge
+from broker.sessions.pool import Pool
+from broker.settings import ListenerSection, Settings, derive
+from tollbridge.clock import Clock
+from tollbridge.process import telemetry
+from tollbridge.process.admin import AdminServer
+from tollbridge.process.lifecycle import Lifecycle, SystemClock, run
+from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
+
+_FIRST_RETRY_SECONDS: Final = 0.5
+_MAX_RETRY_SECONDS: Final = 10.0
+_STOP_MARGIN_SECONDS: Final = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """A broker put together. `start()`, then `run()` until cancelled, then `stop(grace)`."""
+
+    api: ApiServers
+    admin: AdminServer
+    readiness: Readiness
+    pool: Pool
+    registry: Registry
+    catalog: Catalog
+    metrics: telemetry.Counters
+    watches: tuple[TlsWatch, ...]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the listeners really listen, in the order of the settings."""
+        return self.api.addresses
+
+    @property
+    def admin_address(self) -> str:
+        """HOST:PORT of the admin port."""
+        host, port = self.admin.address
+        return f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Bind everything. Raises ListenError or OSError."""
+        await self.api.start()
+        await self.admin.start()
+
+    async def run(self) -> None:
+        """Obtain base credentials, then follow certificates and the registry. Ends by cancellation only."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self.watches:
+                group.create_task(watch.run(), name="tls files")
+            group.create_task(self._follow_registry(), name="registry")
+            group.create_task(self._become_ready(), name="base credentials")
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new work, let running calls finish for `grace` seconds, end the rest. May be called again."""
+        self.readiness.draining = True
+        await self.api.stop(grace)
+        await self.pool.close()
+        await self.admin.stop()
+
+    async def _follow_registry(self) -> None:
+        # The catalog works differences out itself, per caller: here only the wake-ups count.
+        async for _ in self.registry.changes(lambda _database: False):
+            self.catalog.changed()
+
+    async def _become_ready(self) -> None:
+        wait, said = _FIRST_RETRY_SECONDS, ""
+        while True:
+            try:
+                base = await self.pool.base_session()
+            except BrokerError as error:
+                self.readiness.waiting_for = f"base credentials: {error.message}"
+                if error.message != said:
+                    said = error.message
+                    _log.warning("no base credentials yet: %s", said, extra={telemetry.REASON: error.reason.value})
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _MAX_RETRY_SECONDS)
+                continue
+            self.readiness.base_obtained = True
+            await self.api.set_ready(True)
+            _log.info("ready as %s", base.arn, extra={telemetry.ACCOUNT_ID: base.account_id})
+            return
+
+
+def build(
+    settings: Settings,
+    *,
+    sts: Sts,
+    counters: Counters,
+    clock: Clock,
+    audit_sink: Callable[[str], None],
+    jitter: Callable[[], float] = random.random,
+) -> Broker:
+    """Put a broker together. Raises TlsFilesError."""
+    derived = derive(settings)
+    limits = settings.limits
+    watched = WatchedSts(sts, clock)
+    pool = Pool(sts=watched, clock=clock, jitter=jitter, counters=counters)
+    registry = Registry(merge(static=derived.databases))
+    policy = derived.policy
+    grants = Grants(
+        registry=registry,
+        policy=lambda: policy,
+        evaluate=evaluate,
+        pool=pool,
+        issuers=make_issuers(now=pool.now, broker_name=settings.aws.session_name, counters=counters),
+        audit=Audit(sink=audit_sink, counters=counters),
+        jitter=jitter,
+        sts_region=sts_region(settings),
+        lifetimes=Lifetimes(recheck_seconds=limits.recheck_seconds),
+    )
+    catalog = Catalog(lambda: registry.current().by_name, lambda: policy, may_see)
+    listeners = [_listener(section) for section in settings.listeners]
+    watches = tuple(listener.watch for listener in listeners if isinstance(listener, TlsListener))
+    readiness = Readiness(watched)
+    metrics = telemetry.Counters()
+    room = Room(max_calls=limits.max_concurrent_requests, max_watches=limits.max_watches)
+    api = ApiServers(
+        listeners,
+        credentials=CredentialServicer(grants),
+        catalog=catalog,
+        room=room,
+        metrics=RpcMetrics(metrics, room, clock),
+        limits=ConnectionLimits(
+            max_request_bytes=limits.max_message_bytes,
+            max_age_seconds=limits.max_connection_age_seconds,
+            max_age_grace_seconds=limits.max_connection_age_grace_seconds,
+        ),
+        call_seconds=limits.request_timeout_seconds,
+    )
+    expose(metrics, counters, registry=registry, pool=pool, sts=watched, readiness=readiness, watches=watches)
+    host, _colon, port = settings.admin.address.rpartition(":")
+    admin = AdminServer(
+        host.strip("[]"), int(port), live=lambda: True, ready=readiness.ready, metrics=metrics.exposition
+    )
+    return Broker(
+        api=api,
+        admin=admin,
+        readiness=readiness,
+        pool=pool,
+        registry=registry,
+        catalog=catalog,
+        metrics=metrics,
+        watches=watches,
+    )
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop. The process's exit code: 0 after a stop, 1 when it could not start."""
+    telemetry.start_logging(settings.log.level)
+    return run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    region = sts_region(settings)
+    if not region:
+        _log.error("no AWS region: set aws.region in the configuration, or AWS_REGION")
+        return 1
+    clock, counters, lifecycle = SystemClock(), Counters(), Lifecycle()
+    sts = BotoSts(clock=clock, region=region, counters=counters)
+    try:
+        audit = AuditFile(settings.audit.file)
+        lifecycle.on_reload(audit.reopen)
+        broker = build(settings, sts=sts, counters=counters, clock=clock, audit_sink=audit.write)
+        with lifecycle.signals():
+            return await _live(broker, lifecycle, settings.limits.stop_grace_seconds)
+    except (TlsFilesError, OSError) as error:
+        _log.error("cannot start: %s", error)
+        return 1
+    finally:
+        sts.close()
+
+
+async def _live(broker: Broker, lifecycle: Lifecycle, grace: float) -> int:
+    try:
+        try:
+            await broker.start()
+        except (ListenError, OSError) as error:
+            _log.error("cannot start: %s", error)
+            return 1
+        _log.info("serving on %s, admin port on %s", ", ".join(broker.addresses), broker.admin_address)
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(broker.run(), name="broker")
+            await lifecycle.draining()
+            if not await lifecycle.drained_by(grace + _STOP_MARGIN_SECONDS, broker.stop(grace)):
+                _log.warning("the drain was cut short")
+            work.cancel()
+    finally:
+        await broker.stop(0)
+    _log.info("stopped")
+    return 0
+
+
+class AuditFile:
+    """Where decisions are written: `-` is standard output. Each line is in the file before its credential leaves."""
+
+    def __init__(self, path: str) -> None:
+        self._path = "" if path == "-" else path
+        self._descriptor = self._open()
+
+    def write(self, line: str) -> None:
+        """Append one line. Raises OSError: then no credential is handed out."""
+        data = line.encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def reopen(self) -> None:
+        """After a log rotation moved the file away (SIGHUP)."""
+        if not self._path:
+            return
+        old, self._descriptor = self._descriptor, self._open()
+        os.close(old)
+
+    def _open(self) -> int:
+        if not self._path:
+            return 1
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def sts_region(settings: Settings) -> str:
+    """The region whose STS is called: configured, or where the SDK's environment says the broker is."""
+    return (
+        settings.aws.sts_region
+        or settings.aws.region
+        or os.environ.get("AWS_REGION", "")
+        or os.environ.get("AWS_DEFAULT_REGION", "")
+    )
+
+
+def _listener(section: ListenerSection) -> Listener:
+    if section.tls is None:
+        return PlaintextListener(section.address, section.caller)
+    host, _colon, port = section.address.rpartition(":")
+    files = TlsFiles(
+        cert_file=Path(section.tls.cert_file),
+        key_file=Path(section.tls.key_file),
+        ca_file=Path(section.tls.client_ca_file),
+    )
+    watch = TlsWatch(files, what=f"listener {section.address}")
+    return TlsListener(host.strip("[]"), int(port), watch, section.tls.allow_dns_identity)

@@ -1,0 +1,98 @@
+"""What /metrics says about the broker, beside its RPCs: numbers that live elsewhere, named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from broker.api.readiness import Readiness, WatchedSts
+from broker.audit import Counters
+from broker.registry.registry import Registry
+from broker.sessions.pool import Pool
+from tollbridge.process import telemetry
+from tollbridge.process.tls import TlsWatch
+
+
+def expose(
+    metrics: telemetry.Counters,
+    counters: Counters,
+    *,
+    registry: Registry,
+    pool: Pool,
+    sts: WatchedSts,
+    readiness: Readiness,
+    watches: Sequence[TlsWatch],
+) -> None:
+    """Register everything with `metrics`."""
+    metrics.read_counter("tollbridge_broker_credentials_issued", "Decisions that allowed.", lambda: counters.issued)
+    metrics.read_counter(
+        "tollbridge_broker_decisions_denied",
+        "Decisions that refused, by reason.",
+        lambda: {(reason.value,): count for reason, count in counters.denied.items()},
+        (telemetry.REASON,),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_sessions",
+        "How account sessions were come by.",
+        lambda: {
+            ("held",): counters.session_hits,
+            ("fetched",): counters.session_fetches,
+            ("failed",): counters.session_failures,
+            ("refusal remembered",): counters.refusal_hits,
+        },
+        ("how",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_session_checks", "Times AWS was asked if a session lives.", lambda: counters.session_checks
+    )
+    metrics.read_counter(
+        "tollbridge_broker_tokens",
+        "Tokens handed out, from the cache or signed.",
+        lambda: {("cached",): counters.token_hits, ("signed",): counters.token_misses},
+        ("how",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_sts_calls",
+        "Attempts towards STS.",
+        lambda: {(operation,): count for operation, count in counters.sts_calls.items()},
+        ("operation",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_sts_failures",
+        "Attempts towards STS that failed.",
+        lambda: {(kind,): count for kind, count in counters.sts_failures.items()},
+        ("kind",),
+    )
+    metrics.read_counter("tollbridge_broker_sts_retries", "Retries towards STS.", lambda: counters.sts_retries)
+    metrics.read_counter(
+        "tollbridge_broker_sts_retries_withheld",
+        "Retries towards STS that the account's budget did not allow.",
+        lambda: counters.sts_retries_withheld,
+    )
+    metrics.read_gauge("tollbridge_broker_chains", "Account sessions known.", lambda: len(pool))
+    metrics.read_gauge(
+        "tollbridge_broker_databases",
+        "Registered databases.",
+        lambda: {
+            (product,): count
+            for product, count in Counter(
+                entry.facts.product.value for entry in registry.current().by_name.values()
+            ).items()
+        },
+        ("product",),
+    )
+    metrics.read_gauge("tollbridge_broker_ready", "1 while the broker may take traffic.", lambda: readiness.ready()[0])
+    metrics.read_gauge("tollbridge_broker_degraded", "1 while AWS does not answer.", lambda: bool(sts.degraded))
+    metrics.read_gauge(
+        "tollbridge_broker_clock_skew_seconds", "How far AWS's clock is ahead of ours.", sts.clock_skew_seconds
+    )
+    metrics.read_counter(
+        "tollbridge_broker_tls_rotations",
+        "Certificate changes taken over.",
+        lambda: sum(watch.rotations for watch in watches),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_tls_rejected",
+        "Looks at certificate files that did not fit together.",
+        lambda: sum(watch.rejected for watch in watches),
+    )
