@@ -33,6 +33,7 @@ CONFIG = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tollbridge", prog_name="tollbridge-proxy")
 def main() -> None:
     """Let applications into databases of other AWS accounts, over the databases' own protocols.
 

@@ -204,7 +204,7 @@ async def check(
             probe = engine.probe(workload=workload, database=database, db_user=db_user, db_name=db_name)
             driver = Driver(services, facts=LoginFacts(peer="check", door="check"), observer=report)
             try:
-                saw = await driver.run(_noting(probe, report), PROBE_SECONDS)
+                saw = await driver.run(noting(probe, report), PROBE_SECONDS)
             finally:
                 if driver.upstream is not None:
                     driver.upstream.close()
@@ -242,7 +242,7 @@ async def _find(client: Client, name: str, report: Report) -> Database:
     return found
 
 
-def _noting(script: Script[T], report: Report) -> Script[T]:
+def noting(script: Script[T], report: Report) -> Script[T]:
     """The same script, its step notes told to the report."""
     try:
         effect = script.send(None)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.check import Report, Result, as_line, check
+from proxy.check import STEP_NOTE, Report, Result, as_line, check, noting
+from proxy.errors import Refused
+from proxy.script import UPSTREAM, Note, Script, Send, note, send
 from proxy.settings import load
 from tests.contract.house import APP, PASSWORD, House, database, refused
 from tests.support.peer import serving
@@ -125,6 +127,28 @@ async def test_a_database_that_refuses_twice(house: House, tmp_path: Path) -> No
     assert "rds_iam" in detail or "PAM" in detail
 
 
+def test_an_engine_that_notes_its_login_gets_a_query_of_its_own() -> None:
+    """And sees every effect's result and failure as if nobody listened."""
+
+    def probe() -> Script[str]:
+        yield from note(STEP_NOTE, "login")
+        try:
+            yield from send(UPSTREAM, b"select 1")
+        except Refused as refusal:
+            return f"saw {refusal.reason}"
+        return "sent"
+
+    for failure, saw in ((None, "sent"), (_refused(), "saw DATABASE_UNKNOWN")):
+        report = Report("orders", lambda: 0.0, lambda _: None)
+        script = noting(probe(), report)
+        assert script.send(None) == Note(STEP_NOTE, "login")
+        assert report.current == "query"
+        assert script.send(None) == Send(UPSTREAM, b"select 1")
+        with pytest.raises(StopIteration) as stop:
+            script.throw(failure) if failure else script.send(None)
+        assert stop.value.value == saw
+
+
 def test_json_is_for_programs() -> None:
     """Every step, with who can fix the one that failed."""
     report = Report("orders", lambda: 0.0, lambda _: None)
@@ -148,9 +172,7 @@ def test_json_is_for_programs() -> None:
     }
 
 
-def _refused() -> Any:
-    from proxy.errors import Refused
-
+def _refused() -> Refused:
     return Refused(Reason.DATABASE_UNKNOWN, "no such database")
 
 
