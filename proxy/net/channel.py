@@ -1,4 +1,4 @@
-"""The half of a link that both modes share: its state, writing, holding, and closing cleanly. `transport.Link` reads."""
+"""What a link is in either mode: its state, writing, holding, closing cleanly. `transport.Link` adds reading."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Channel(asyncio.BufferedProtocol):
     """A connection to one side. Methods that write never fail: a side that has gone is told by the next read."""
 
     __slots__ = (
-        "_clogged", "_discarding", "_drained", "_handshake", "_holds", "_incoming", "_linger", "_made", "_on_closed",
-        "_outgoing", "_owner", "_peer", "_sink", "_tls", "_transport", "_twin", "_waiter", "_write_ended",
-        "ended", "failure", "inbox", "lost", "relayed", "side", "tail",
+        "_clogged", "_discarding", "_drained", "_fin", "_handshake", "_holds", "_incoming", "_linger", "_made",
+        "_on_closed", "_outgoing", "_owner", "_peer", "_sink", "_tls", "_transport", "_twin", "_waiter",
+        "_write_ended", "ended", "failure", "inbox", "lost", "relayed", "side", "tail",
     )  # fmt: skip
 
     def __init__(self, side: Side, made: Callable[[Any], None] | None = None) -> None:
@@ -69,6 +69,7 @@ class Channel(asyncio.BufferedProtocol):
         self._holds = 0
         self._clogged = False
         self._discarding = False
+        self._fin = False
         self._write_ended = False
 
     @property
@@ -120,7 +121,8 @@ class Channel(asyncio.BufferedProtocol):
                 self._tls.unwrap()
             self._flush()
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's, not uvloop's: the peer has reset, `connection_lost` follows
+                self._transport.write_eof()
 
     def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
         """Clean end: what was written, close_notify, FIN; then discard what comes until the peer closes too.

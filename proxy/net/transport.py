@@ -68,11 +68,14 @@ class Link(Channel):
     def eof_received(self) -> bool:
         if self._discarding:
             self._transport.close()
-        elif self._tls is None:
-            self._end()
-        else:
+        elif self._handshake is not None:
             self._incoming.write_eof()
             self._read_tls()
+        else:
+            # OpenSSL is not told: after an end without close_notify, which many clients leave out, it would refuse to
+            # write, and the other direction may still have much to say. Truncation is the database protocol's to see.
+            self._fin = True
+            self._end_if_fin()
         return True  # the write side stays open
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,6 +126,7 @@ class Link(Channel):
             self.release(HOLD_INBOX)
             if self._tls is not None:
                 self._read_tls()
+            self._end_if_fin()
         return data
 
     async def discard_to_end(self) -> None:
@@ -169,6 +173,7 @@ class Link(Channel):
         """From now on bytes go to `peer` (or to `sink`, for a guard), beginning with those nobody took."""
         if self.lost or peer.lost:
             raise LocalFault("push mode needs two living links")
+        ended = self.ended
         self._owner = owner
         self._twin = peer
         if peer.clogged:
@@ -188,7 +193,8 @@ class Link(Channel):
         self.release(HOLD_INBOX)
         if self._tls is not None and self._incoming.pending:
             self._read_tls()
-        elif self.ended:
+        self._end_if_fin()
+        if ended:
             owner.on_eof(self)
 
     def _pump(self, peer: Channel) -> None:
@@ -306,6 +312,10 @@ class Link(Channel):
         if self._owner is not None:
             self._owner.on_lost(self)
             self.abort()
+
+    def _end_if_fin(self) -> None:
+        if self._fin and not (self._tls is not None and self._holds & HOLD_INBOX):
+            self._end()  # nothing is left in `incoming` that could be decrypted
 
     def _end(self) -> None:
         if self.ended:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Peer:
@@ -124,37 +124,25 @@ class Peer:
 
 
 class Server:
-    """Accepts on a free port of 127.0.0.1 and runs a handler per connection; `async with` it."""
+    """Accepts on a free port of 127.0.0.1 and runs a handler per connection; see `serving`."""
 
-    def __init__(self, handler: Callable[[Peer], Awaitable[None]]) -> None:
+    def __init__(self, handler: Callable[[Peer], Awaitable[None]], sock: socket.socket) -> None:
         self._handler = handler
-        self._sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self._sock.setblocking(False)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port: int = self._sock.getsockname()[1]
+        self._sock = sock
+        self._handling: dict[asyncio.Task[None], Peer] = {}
+        self.port: int = sock.getsockname()[1]
         self.accepted = 0
 
-    async def __aenter__(self) -> Server:
-        self._spawn(self._accept())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._sock.close()
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self) -> None:
-        while True:
-            sock, _ = await asyncio.get_running_loop().sock_accept(self._sock)
-            self.accepted += 1
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._handle(Peer(sock)))
+    def accept(self) -> None:
+        """Somebody connects."""
+        sock, _ = self._sock.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.accepted += 1
+        peer = Peer(sock)
+        # A TaskGroup would wrap what the test itself raises.
+        task = asyncio.create_task(self._handle(peer))  # noqa: TID251
+        self._handling[task] = peer
+        task.add_done_callback(self._handling.pop)
 
     async def _handle(self, peer: Peer) -> None:
         try:
@@ -163,3 +151,29 @@ class Server:
             pass
         finally:
             peer.close()
+
+    async def stop(self) -> None:
+        """Cancel what is going on."""
+        handling = dict(self._handling)
+        for task in handling:
+            task.cancel()
+        for result in await asyncio.gather(*handling, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+        for peer in handling.values():  # those whose handler never began to run
+            peer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Server]:
+    """A server while the block runs; what it is doing then is cancelled."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as sock:
+        sock.setblocking(False)
+        server = Server(handler, sock)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sock, server.accept)
+        try:
+            yield server
+        finally:
+            loop.remove_reader(sock)
+            await server.stop()

@@ -10,14 +10,16 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 SSL_REQUEST: Final = bytes.fromhex("0000000804d2162f")
 GSSENC_REQUEST: Final = bytes.fromhex("0000000804d21630")
 PROTOCOL_3_0: Final = 0x0003_0000
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 TCP_REPAIR: Final = 19
 """linux/tcp.h: a socket closed in this mode says nothing to its peer."""
 
@@ -187,6 +189,11 @@ class RawClient:
             self.socket.shutdown(socket.SHUT_WR)
         return self
 
+    def reset(self) -> None:
+        """Close with an RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
     def vanish(self) -> bool:
         """Go as a machine goes that lost its power: no FIN, no RST. False where the kernel does not let us."""
         try:
@@ -208,7 +215,12 @@ class RawClient:
             self.socket.settimeout(self.seconds)
 
 
-def attempt(where: int | Path, *, seconds: float = 10.0, **parameters: str) -> NativeError | None:
-    """Log in in plaintext, and leave: None when let in, else the refusal. Raises EOFError when closed without one."""
+def attempt(
+    where: int | Path, *, user: str, database: str = "app", seconds: float = 10.0, more: Mapping[str, str] = NOTHING
+) -> NativeError | None:
+    """Log in in plaintext, and leave: None when let in, else the refusal. Raises EOFError when closed without one.
+
+    `more`: further startup parameters.
+    """
     with RawClient(where, seconds=seconds) as client:
-        return client.log_in(**parameters)
+        return client.log_in(user=user, database=database, **more)

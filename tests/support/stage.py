@@ -22,7 +22,7 @@ from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
 from tests.support.ca import TestCa
 from tests.support.clock import FakeClock
-from tests.support.peer import Peer, Server
+from tests.support.peer import Peer, Server, serving
 from tests.support.toy import ListLog, ToyEngine, ToyGrants
 from tollbridge.model import Endpoint, TlsFacts, TrustStore
 
@@ -93,8 +93,8 @@ async def proxy_stage(
     database: Callable[[Peer], Awaitable[None]] | None = None,
     database_context: ssl.SSLContext | None = None,
     tls: TlsFacts | None = None,
-    limits: Limits = Limits(handshake_seconds=5.0),
-    session_limits: SessionLimits = SessionLimits(),
+    limits: Limits | None = None,
+    session_limits: SessionLimits | None = None,
     client_certificates: ClientCertificates = ClientCertificates.OPTIONAL,
     **door: Any,
 ) -> AsyncIterator[Stage]:
@@ -109,8 +109,14 @@ async def proxy_stage(
             await handler(peer)
 
     certificate, key = ca.files(ca.leaf("proxy.example"))
-    settings = {"name": "main", "tls_available": True, "tls_required": False, "workload": APP, "database": "orders"}
-    async with Server(database or serve) as server:
+    settings: dict[str, Any] = {
+        "name": "main",
+        "tls_available": True,
+        "tls_required": False,
+        "workload": APP,
+        "database": "orders",
+    }
+    async with serving(database or serve) as server:
         facts = tls or TlsFacts(trust_store=TrustStore.INLINE, ca_pem=ca.pem)
         grants = ToyGrants(Endpoint(host=HOST, port=5432), facts)
         services = Services(
@@ -128,24 +134,23 @@ async def proxy_stage(
             services=services,
             log=log,
             counters=counters,
-            limits=limits,
+            limits=limits or Limits(handshake_seconds=5.0),
             client_tls=ClientTls(
                 ClientTlsFiles(certificate=certificate, key=key, client_ca=ca.file),
                 client_certificates=client_certificates,
                 clock=clock,
             ),
-            session_limits=session_limits,
+            session_limits=session_limits or SessionLimits(),
         )
         listener.bind()
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(listener.run())
-            await asyncio.sleep(0)
-            stage = Stage(ca, listener, server, log, counters, grants, clock, sessions, upstreams)
-            try:
-                yield stage
-            finally:
-                for client in stage.clients:
-                    client.close()
+        running = asyncio.create_task(listener.run())  # noqa: TID251 - a TaskGroup would wrap what the test raises
+        await asyncio.sleep(0)
+        stage = Stage(ca, listener, server, log, counters, grants, clock, sessions, upstreams)
+        try:
+            yield stage
+        finally:
+            for client in stage.clients:
+                client.close()
             async with asyncio.timeout(5):
                 await listener.drain(0)
                 await running
@@ -154,5 +159,5 @@ async def proxy_stage(
 async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
     """Wait for something that happens on a socket."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - sockets set no event
             await asyncio.sleep(0.002)
