@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import botocore.auth
@@ -23,7 +24,7 @@ HOSTS = st.lists(LABEL, min_size=1, max_size=6).map(".".join)
 KEY_IDS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=20)
 SECRETS = st.text("abcdefABCDEF0123456789/+", min_size=20, max_size=40)
 TOKENS = st.one_of(st.just(""), st.text("abcdefABCDEF0123456789/+=", min_size=1, max_size=1200))
-USERS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=64)
+USERS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 REGIONS = st.sampled_from(["us-west-1", "eu-central-1", "cn-north-1", "us-gov-west-1", "ap-southeast-5"])
 MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
@@ -36,7 +37,7 @@ class Peer:
     def __init__(self) -> None:
         self.session = botocore.session.Session()
         self.moment = datetime(2030, 1, 1, tzinfo=UTC)
-        client = self.session.create_client(
+        client: Any = self.session.create_client(
             "rds",
             region_name="us-east-1",
             aws_access_key_id="AKIDEXAMPLE",

@@ -1,0 +1,173 @@
+"""STS clients on threads of their own, signed per call, on AWS's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import boto3.session
+import botocore
+from botocore.auth import SigV4Auth
+from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import ClientError
+
+from broker.audit import Counters
+from broker.aws.errors import SDK_ERRORS, fault_of
+from broker.model import AccountSession
+from tollbridge.clock import Clock
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
+    from mypy_boto3_sts.client import STSClient
+
+WORKERS: Final = 16
+CONNECT_SECONDS: Final = 2
+READ_SECONDS: Final = 5
+
+_T = TypeVar("_T")
+_R = TypeVar("_R", bound=Mapping[str, Any])
+
+
+def sdk_config(**more: Any) -> Config:
+    """How every call of this broker to AWS behaves: short timeouts, one attempt (`retries.py` is the only retry)."""
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        user_agent_extra="tollbridge-broker",
+        **more,
+    )
+
+
+def keep_sdk_quiet() -> None:
+    """Keep the SDK's loggers from DEBUG, where they write session tokens and whole answers of STS."""
+    for name in ("boto3", "botocore", "urllib3"):
+        logger = logging.getLogger(name)
+        if logger.level < logging.INFO:
+            logger.setLevel(logging.INFO)
+
+
+class SkewMeter:
+    """How far AWS's clock is ahead of ours, from the Date of its answers."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Positive: our clock is behind. 0.0 while the difference is within what the measurement can tell."""
+        return self._seconds
+
+    def note(self, date: str, *, sent_at: datetime, received_at: datetime) -> None:
+        """Take a measurement; one call's, whole seconds and half its time on the wire are its error."""
+        try:
+            theirs = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        if theirs.tzinfo is None:
+            theirs = theirs.replace(tzinfo=UTC)
+        elapsed = (received_at - sent_at).total_seconds()
+        seconds = (theirs - sent_at).total_seconds() + 0.5 - elapsed / 2
+        self._seconds = seconds if abs(seconds) > 2.0 + elapsed / 2 else 0.0
+
+
+class StsClients:
+    """Calls STS: one client per region, threads apart from everything else, each call signed by the session given."""
+
+    def __init__(self, *, clock: Clock, counters: Counters, workers: int = WORKERS) -> None:
+        keep_sdk_quiet()
+        self.skew = SkewMeter()
+        self._clock = clock
+        self._counters = counters
+        self._workers = workers
+        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sts")
+        self._clients: dict[str, STSClient] = {}
+        self._lock = threading.Lock()
+        self._signing = threading.local()
+
+    def now(self) -> datetime:
+        """AWS's time."""
+        return self._clock.now() + timedelta(seconds=self.skew.seconds)
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Run blocking work of the SDK off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def call(self, region: str, signer: AccountSession, name: str, operation: Callable[[STSClient], _R]) -> _R:
+        """One attempt of one call. Raises AwsFault."""
+        self._counters.sts_call(name)
+        return await self.in_thread(lambda: self._call(region, signer, operation))
+
+    def close(self) -> None:
+        """Let go of the threads; what runs ends within its timeouts."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def _call(self, region: str, signer: AccountSession, operation: Callable[[STSClient], _R]) -> _R:
+        sent_at = self._clock.now()
+        try:
+            client = self._client(region)
+            self._signing.session = signer
+            answer = operation(client)
+        except SDK_ERRORS as error:
+            if isinstance(error, ClientError):
+                self._measure(error.response, sent_at)
+            # Without its cause: the SDK's text may quote what was sent.
+            raise fault_of(error) from None
+        finally:
+            self._signing.session = None
+        self._measure(answer, sent_at)
+        return answer
+
+    def _measure(self, answer: Mapping[str, Any], sent_at: datetime) -> None:
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if date:
+            self.skew.note(date, sent_at=sent_at, received_at=self._clock.now())
+
+    def _client(self, region: str) -> STSClient:
+        with self._lock:
+            client = self._clients.get(region)
+            if client is None:
+                # A session of its own, so that the environment is read now; it looks for no credentials.
+                config = sdk_config(signature_version=botocore.UNSIGNED, max_pool_connections=self._workers)
+                client = boto3.session.Session().client("sts", region_name=region, config=config)
+                client.meta.events.register("before-sign.sts", self._sign)
+                self._clients[region] = client
+            return client
+
+    def _sign(self, request: AWSRequest, region_name: str, **_: Any) -> None:
+        session: AccountSession = self._signing.session
+        credentials = ReadOnlyCredentials(
+            session.access_key_id, session.secret_key.reveal(), session.session_token.reveal() or None
+        )
+        _SigV4At(credentials, region_name, self.now()).add_auth(request)
+
+
+class _SigV4At(SigV4Auth):
+    """The SDK's signer with a date of our choice, and without its debug lines, which hold the session token."""
+
+    def __init__(self, credentials: ReadOnlyCredentials, region: str, at: datetime) -> None:
+        super().__init__(credentials, "sts", region)
+        self._at = at
+
+    def add_auth(self, request: AWSRequest) -> None:
+        request.context["timestamp"] = self._at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        del request.headers["Authorization"], request.headers["X-Amz-Date"], request.headers["X-Amz-Security-Token"]
+        request.headers["X-Amz-Date"] = request.context["timestamp"]
+        if self.credentials.token:
+            request.headers["X-Amz-Security-Token"] = self.credentials.token
+        signature = self.signature(self.string_to_sign(request, self.canonical_request(request)), request)
+        signed_headers = self.signed_headers(self.headers_to_sign(request))
+        request.headers["Authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={self.scope(request)}, SignedHeaders={signed_headers}, Signature={signature}"
+        )

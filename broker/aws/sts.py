@@ -1,0 +1,168 @@
+"""AWS STS as `broker.model.Sts`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from broker.audit import Counters
+from broker.aws.base import BaseKeys, read_base_keys
+from broker.aws.clients import StsClients
+from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, no_credentials_text, refusal
+from broker.aws.retries import Retries
+from broker.errors import BrokerError
+from broker.model import AccountSession, Hop
+from tollbridge.clock import Clock
+from tollbridge.reasons import Reason
+from tollbridge.secret import Secret
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts.client import STSClient
+    from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
+
+CHAINED_MAX_SECONDS: Final = 3600
+"""AWS: a role assumed by a role session lives at most an hour, whatever MaxSessionDuration says."""
+_RESIGN_SECONDS: Final = 60.0
+"""A signature refused is made again when the clock turned out to be this much wrong."""
+
+_R = TypeVar("_R", bound=Mapping[str, Any])
+
+
+class BotoSts:
+    """Calls AWS through boto3 on threads of its own. `close()` when done."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        region: str,
+        counters: Counters,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._region = region
+        self._clients = StsClients(clock=clock, counters=counters)
+        self._retries = Retries(monotonic=clock.monotonic, counters=counters, sleep=sleep)
+        self.base_source = ""
+        """Which provider of the SDK's chain the base keys came from."""
+
+    async def base_session(self) -> AccountSession:
+        """The broker's own identity: keys from the chain, and whose they are (asked once per reading)."""
+        try:
+            keys = await self._clients.in_thread(lambda: read_base_keys(self._region))
+        except AwsFault as fault:
+            raise BrokerError(
+                Reason.BASE_CREDENTIALS_MISSING, no_credentials_text(fault), metadata={"aws_code": fault.code}
+            ) from None
+        now = self._clients.now()
+        if keys.expires_at is not None and keys.expires_at <= now:
+            raise BrokerError(
+                Reason.BASE_CREDENTIALS_MISSING,
+                f"the broker's AWS credentials (from {keys.source}) expired at {keys.expires_at:%FT%TZ}: renew them",
+                metadata={"source": keys.source},
+            )
+        arn = await self._arn_of(keys)
+        self.base_source = keys.source
+        return AccountSession(
+            access_key_id=keys.access_key_id,
+            secret_key=keys.secret_key,
+            session_token=keys.session_token,
+            arn=arn,
+            account_id=_account_of(arn),
+            issued_at=now,
+            expires_at=keys.expires_at,
+        )
+
+    async def assume_role(self, parent: AccountSession, hop: Hop, region: str) -> AccountSession:
+        """One AssumeRole call. Raises BrokerError, SessionGone when AWS no longer knows the parent."""
+        region = region or self._region
+        params = _assume_role_params(parent, hop)
+        try:
+            answer = await self._call(region, parent, "AssumeRole", lambda sts: sts.assume_role(**params))
+        except AwsFault as fault:
+            raise assume_role_refusal(fault, self._described("AssumeRole", parent, region), hop) from None
+        keys, arn = answer["Credentials"], answer["AssumedRoleUser"]["Arn"]
+        return AccountSession(
+            access_key_id=keys["AccessKeyId"],
+            secret_key=Secret(keys["SecretAccessKey"]),
+            session_token=Secret(keys["SessionToken"]),
+            arn=arn,
+            account_id=_account_of(arn),
+            issued_at=self._clients.now(),
+            expires_at=keys["Expiration"].astimezone(UTC),
+        )
+
+    async def is_alive(self, session: AccountSession, region: str) -> bool:
+        """Whether AWS still knows the session. GetCallerIdentity needs no permission, so only death refuses it."""
+        region = region or self._region
+        try:
+            await self._call(region, session, "GetCallerIdentity", lambda sts: sts.get_caller_identity())
+        except AwsFault as fault:
+            if fault.kind is Kind.GONE:
+                return False
+            raise refusal(fault, self._described("GetCallerIdentity", session, region)) from None
+        return True
+
+    def clock_skew_seconds(self) -> float:
+        """How far AWS's clock is ahead of ours."""
+        return self._clients.skew.seconds
+
+    def close(self) -> None:
+        """End the threads."""
+        self._clients.close()
+
+    async def _arn_of(self, keys: BaseKeys) -> str:
+        signer = AccountSession(
+            access_key_id=keys.access_key_id,
+            secret_key=keys.secret_key,
+            session_token=keys.session_token,
+            arn="",
+            account_id="",
+            issued_at=self._clients.now(),
+            expires_at=keys.expires_at,
+        )
+        try:
+            answer = await self._call(self._region, signer, "GetCallerIdentity", lambda sts: sts.get_caller_identity())
+        except AwsFault as fault:
+            raise refusal(fault, self._described("GetCallerIdentity", signer, self._region)) from None
+        return answer["Arn"]
+
+    async def _call(self, region: str, signer: AccountSession, name: str, operation: Callable[[STSClient], _R]) -> _R:
+        async def attempt() -> _R:
+            skew = self._clients.skew
+            signed_with = skew.seconds
+            try:
+                return await self._clients.call(region, signer, name, operation)
+            except AwsFault as fault:
+                # The refusal itself told the time: sign again with it, once.
+                if fault.kind is not Kind.SIGNATURE or abs(skew.seconds - signed_with) < _RESIGN_SECONDS:
+                    raise
+            return await self._clients.call(region, signer, name, operation)
+
+        return await self._retries.run(signer.account_id, attempt)
+
+    def _described(self, operation: str, signer: AccountSession, region: str) -> Call:
+        return Call(operation=f"sts:{operation}", signer=signer, region=region, skew_seconds=self.clock_skew_seconds())
+
+
+def _assume_role_params(parent: AccountSession, hop: Hop) -> AssumeRoleRequestTypeDef:
+    seconds = hop.duration_seconds
+    if ":assumed-role/" in parent.arn:
+        seconds = min(seconds, CHAINED_MAX_SECONDS)
+    params: AssumeRoleRequestTypeDef = {
+        "RoleArn": hop.role_arn,
+        "RoleSessionName": hop.session_name,
+        "DurationSeconds": seconds,
+    }
+    if hop.external_id:
+        params["ExternalId"] = hop.external_id.reveal()
+    if hop.tags:
+        params["Tags"] = [{"Key": key, "Value": value} for key, value in hop.tags]
+    if hop.session_policy:
+        params["Policy"] = hop.session_policy
+    return params
+
+
+def _account_of(arn: str) -> str:
+    return arn.split(":")[4]
