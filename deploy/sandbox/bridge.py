@@ -1,14 +1,17 @@
 """A broker and a proxy in front of a sandbox: real processes and certificates, configured as an operator would.
 
 Bridge(world, directory).up()      starts both and waits until they are ready
-bridge.broker / bridge.proxy       the processes: stop, kill, start again, read their logs
-bridge.listeners                   where clients connect
+bridge.broker / bridge.proxy       the processes: stop, kill, start again, read their logs and pages
+bridge.ports                       where clients connect
+bridge.audit("broker")             the audit lines so far
+bridge.add_proxy(NAME, IDENTITY)   one more proxy
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import signal
 import socket
@@ -36,6 +39,14 @@ APP_WORKLOAD = f"{TRUST_DOMAIN}/ns/shop/sa/checkout"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 REPOSITORY = Path(__file__).parents[2]
+
+Document = dict[str, Any]
+"""A configuration before it is written as YAML."""
+Change = Callable[[Document], None]
+
+
+def unchanged(_document: Document) -> None:
+    """The change that is none."""
 
 
 def free_port() -> int:
@@ -106,10 +117,18 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
+    def resident_bytes(self) -> int:
+        """Its memory now."""
+        if self.process is None:
+            return 0
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
     def stop(self, seconds: float = STOP_SECONDS) -> int | None:
         """SIGTERM, then SIGKILL. Returns the exit code."""
         if self.process is None:
             return None
+        self.send(signal.SIGCONT)  # a test may have stopped it
         self.send(signal.SIGTERM)
         try:
             self.process.wait(seconds)
@@ -130,9 +149,9 @@ class Bridge:
 
     world: World
     directory: Path
-    change_broker: Callable[[dict[str, Any]], None] = lambda document: None
+    change_broker: Change = unchanged
     """Edits the broker's configuration before it is written."""
-    change_proxy: Callable[[dict[str, Any]], None] = lambda document: None
+    change_proxy: Change = unchanged
     """Edits the proxy's configuration before it is written."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Added to the broker's environment, over what the sandbox says."""
@@ -140,29 +159,18 @@ class Bridge:
     """broker, broker_admin, proxy_admin, and one for each listener's name."""
     broker: Daemon = field(init=False)
     proxy: Daemon = field(init=False)
+    proxies: dict[str, Daemon] = field(init=False, default_factory=dict)
+    """All of them by name; `proxy` is the one that is always there."""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        for name in ("broker", "broker_admin", "proxy_admin", "app", "mtls"):
+        for name in ("broker", "broker_admin"):
             self.ports.setdefault(name, free_port())
-        self.issue_certificates()
+        self.issue("broker", BROKER_ID, "localhost")
+        self.issue("client", APP_WORKLOAD)
         self.write_broker_config()
-        self.write_proxy_config()
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.broker = Daemon(
-            name="broker",
-            command=[sys.executable, "-m", "broker", "serve", "--config", str(self.directory / "broker.yaml")],
-            environment={**plain, **self.world.environment(), **self.environment},
-            admin_port=self.ports["broker_admin"],
-            log_file=self.directory / "broker.log",
-        )
-        self.proxy = Daemon(
-            name="proxy",
-            command=[sys.executable, "-m", "proxy", "serve", "--config", str(self.directory / "proxy.yaml")],
-            environment=plain,  # a proxy holds no AWS secret, not even by accident
-            admin_port=self.ports["proxy_admin"],
-            log_file=self.directory / "proxy.log",
-        )
+        self.broker = self._daemon("broker", "broker", {**self.world.environment(), **self.environment})
+        self.proxy = self._make_proxy("proxy", PROXY_ID, self.change_proxy, {"app": "app", "mtls": "mtls"})
 
     def __enter__(self) -> Self:
         try:
@@ -181,15 +189,42 @@ class Bridge:
         self.proxy.start()
 
     def down(self) -> None:
-        """Stop both."""
-        with contextlib.suppress(ProcessLookupError):
-            self.proxy.stop()
-        with contextlib.suppress(ProcessLookupError):
-            self.broker.stop()
+        """Stop all."""
+        for daemon in (*self.proxies.values(), self.broker):
+            with contextlib.suppress(ProcessLookupError):
+                daemon.stop()
 
     def file(self, name: str) -> str:
         """Path of a file of this bridge, as configuration wants it."""
         return str(self.directory / name)
+
+    def audit(self, daemon: str) -> list[Document]:
+        """Audit lines that a daemon has written so far; the last one may be half there, and is left out then."""
+        file = self.directory / f"{daemon}-audit.jsonl"
+        text = file.read_text() if file.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def add_proxy(self, name: str, spiffe_id: str, change: Change = unchanged) -> Daemon:
+        """One more proxy with an identity of its own, not started. Its ports are NAME_app, NAME_mtls, NAME_admin."""
+        return self._make_proxy(name, spiffe_id, change, {"app": f"{name}_app", "mtls": f"{name}_mtls"})
+
+    def _make_proxy(self, name: str, spiffe_id: str, change: Change, ports: Mapping[str, str]) -> Daemon:
+        for port in (*ports.values(), f"{name}_admin"):
+            self.ports.setdefault(port, free_port())
+        self.issue(name, spiffe_id, "localhost")
+        self._write(f"{name}.yaml", self._proxy_document(name, ports), change)
+        daemon = self.proxies[name] = self._daemon(name, "proxy", {})  # no AWS secret, not even by accident
+        return daemon
+
+    def _daemon(self, name: str, package: str, environment: Mapping[str, str]) -> Daemon:
+        plain = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PG"))}
+        return Daemon(
+            name=name,
+            command=[sys.executable, "-m", package, "serve", "--config", self.file(f"{name}.yaml")],
+            environment={**plain, **environment},
+            admin_port=self.ports[f"{name}_admin"],
+            log_file=self.directory / f"{name}.log",
+        )
 
     @property
     def authority(self) -> CertificateAuthority:
@@ -200,7 +235,7 @@ class Bridge:
         return CertificateAuthority.load(certificate, key)
 
     def issue_certificates(self) -> None:
-        """Certificates for broker, proxy and one client. Calling it again is a rotation."""
+        """New certificates for broker, proxy and the client: a rotation."""
         self.issue("broker", BROKER_ID, "localhost")
         self.issue("proxy", PROXY_ID, "localhost")
         self.issue("client", APP_WORKLOAD)
@@ -217,7 +252,7 @@ class Bridge:
 
     def write_broker_config(self) -> None:
         """broker.yaml: the page's static database and one in each other account, rules, and the proxy's row."""
-        document: dict[str, Any] = {
+        document: Document = {
             "aws": {"region": self.world.region},
             "db_service": {
                 "enabled": True,
@@ -268,39 +303,42 @@ class Bridge:
         self._write("broker.yaml", document, self.change_broker)
 
     def write_proxy_config(self) -> None:
-        """proxy.yaml: a loopback listener for one workload, and an mTLS one routed by login name."""
-        server_files = {"cert_file": self.file("proxy.crt"), "key_file": self.file("proxy.key")}
-        document: dict[str, Any] = {
+        """proxy.yaml again, after `change_proxy` or a port has changed."""
+        self._write("proxy.yaml", self._proxy_document("proxy", {"app": "app", "mtls": "mtls"}), self.change_proxy)
+
+    def _proxy_document(self, name: str, ports: Mapping[str, str]) -> Document:
+        """A loopback listener for one workload, and an mTLS one routed by login name."""
+        files = {"cert_file": self.file(f"{name}.crt"), "key_file": self.file(f"{name}.key")}
+        return {
             "broker": {
                 "address": f"localhost:{self.ports['broker']}",
-                "tls": {**server_files, "ca_file": self.file("mesh-ca.crt")},
+                "tls": {**files, "ca_file": self.file("mesh-ca.crt")},
             },
             "listeners": [
                 {
                     "name": "app",
                     "protocol": "postgres",
-                    "address": f"127.0.0.1:{self.ports['app']}",
-                    "tls": {**server_files, "required": False},
+                    "address": f"127.0.0.1:{self.ports[ports['app']]}",
+                    "tls": {**files, "required": False},
                     "workload": APP_WORKLOAD,
                     "database": "rds-postgres",
                 },
                 {
                     "name": "mtls",
                     "protocol": "postgres",
-                    "address": f"127.0.0.1:{self.ports['mtls']}",
-                    "tls": {**server_files, "client_ca_file": self.file("mesh-ca.crt")},
+                    "address": f"127.0.0.1:{self.ports[ports['mtls']]}",
+                    "tls": {**files, "client_ca_file": self.file("mesh-ca.crt")},
                     "route": "login_name",
                 },
             ],
             # The sandbox's databases listen on this machine and prove their real names with the sandbox's CA.
             "dial": self.world.dial,
             "trust": {"aws_rds": self.world.ca_cert_file},
-            "admin": {"address": f"127.0.0.1:{self.ports['proxy_admin']}"},
-            "audit": {"file": self.file("proxy-audit.jsonl")},
+            "admin": {"address": f"127.0.0.1:{self.ports[f'{name}_admin']}"},
+            "audit": {"file": self.file(f"{name}-audit.jsonl")},
         }
-        self._write("proxy.yaml", document, self.change_proxy)
 
-    def _write(self, name: str, document: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> None:
+    def _write(self, name: str, document: Document, change: Change) -> None:
         document = copy.deepcopy(document)
         change(document)
         (self.directory / name).write_text(yaml.safe_dump(document, sort_keys=False))
