@@ -41,8 +41,6 @@ def serve(config: Path) -> None:
     AWS credentials come from the SDK's own chain: environment, shared files with AWS_PROFILE, web identity, container,
     instance metadata. SIGTERM stops gracefully. Exits 2 when the configuration cannot be used.
     """
-    from broker.app import serve as run
-
     try:
         loaded = load(config, also=check.file_findings)
     except SettingsError as error:
@@ -52,6 +50,8 @@ def serve(config: Path) -> None:
     if not loaded.value.listeners:
         click.echo(f"{config}: error: listeners: none: nobody could reach the broker", err=True)
         raise SystemExit(2)
+    from broker.app import serve as run  # boto3, grpc and uvloop load here, not for --help
+
     raise SystemExit(run(loaded.value))
 
 

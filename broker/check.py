@@ -34,7 +34,7 @@ def check_config(path: str | Path, *, files: bool = True) -> int:
 
 def schema() -> dict[str, Any]:
     """The configuration's JSON Schema."""
-    return {"title": "tollbridge-broker configuration", **json_schema(Settings)}
+    return {**json_schema(Settings), "title": "tollbridge-broker configuration"}
 
 
 def show(path: str | Path, problems: list[Problem], severity: str) -> None:

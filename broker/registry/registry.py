@@ -7,7 +7,7 @@ for it but the one reference to the latest snapshot, and changes that cancelled 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from broker.registry.snapshot import Difference, Snapshot, difference
@@ -56,7 +56,7 @@ class Registry:
         self._closed = True
         self._wake()
 
-    async def changes(self, sees: Sees = lambda _: True) -> AsyncIterator[News]:
+    async def changes(self, sees: Sees = lambda _: True) -> AsyncGenerator[News, None]:
         """First everything, then whatever changes, until `close`.
 
         Also yields an empty difference after `policy_changed`, so that a servicer can pass a new policy version on.

@@ -212,4 +212,4 @@ def _line(event: Any) -> int:
 
 
 def _is_null(event: Any) -> bool:
-    return bool(event.implicit[0]) and event.style is None and event.value in {"", "~", "null", "Null", "NULL"}
+    return bool(event.implicit[0]) and event.style in (None, "") and event.value in {"", "~", "null", "Null", "NULL"}

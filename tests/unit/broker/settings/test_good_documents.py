@@ -1,0 +1,174 @@
+"""What must load: the spec page's example, ours, and the forms between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.model import Attribution, Origin
+from broker.settings import Settings, derive, is_local, load
+from tollbridge.model import Product, Protocol, TlsMode, TrustStore
+from tollbridge.process.settings import json_schema, load_text
+from tollbridge.secret import Secret
+
+_ROOT = Path(__file__).parents[4]
+
+SPEC_EXAMPLE = """\
+# This example configuration will statically register an RDS PostgreSQL instance
+# in us-west-1 within AWS account `222222222222` by assuming an external AWS
+# IAM role "example-role".
+db_service:
+  enabled: true
+  databases:
+  - name: "rds-postgres"
+    protocol: "postgres"
+    uri: "rds-postgres.abcdef012345.us-west-1.rds.amazonaws.com:5432"
+    aws:
+        assume_role_arn: "arn:aws:iam::222222222222:role/example-role"
+        external_id: "example-external-id"
+"""
+
+SPEC_DISCOVERY = """\
+db_service:
+  enabled: true
+  aws:
+    - types: ["rds"]
+      regions: ["us-west-1"]
+      assume_role_arn: "arn:aws:iam::222222222222:role/example-role"
+      external_id: "example-external-id"
+"""
+
+
+def test_the_specs_static_example_loads_unchanged() -> None:
+    [database] = derive(load_text(SPEC_EXAMPLE, Settings).value).databases
+    facts, access = database.facts, database.access
+    assert (facts.name, facts.protocol, facts.product) == ("rds-postgres", Protocol.POSTGRES, Product.RDS)
+    assert (facts.region, facts.account_id) == ("us-west-1", "222222222222")
+    assert str(facts.endpoint) == "rds-postgres.abcdef012345.us-west-1.rds.amazonaws.com:5432"
+    assert (facts.tls.mode, facts.tls.trust_store) == (TlsMode.VERIFY_FULL, TrustStore.AWS_RDS)
+    assert access.role_arn == "arn:aws:iam::222222222222:role/example-role"
+    assert access.external_id == Secret("example-external-id")
+    assert (access.partition, access.session_duration_seconds) == ("aws", 3600)
+    assert database.origin is Origin.STATIC
+    assert database.resource_ids == {"rds.instance_id": "rds-postgres"}
+
+
+def test_the_specs_example_warns_only_of_what_else_a_broker_needs() -> None:
+    assert {w.path for w in load_text(SPEC_EXAMPLE, Settings).warnings} == {"access.rules", "aws.region", "listeners"}
+
+
+def test_the_specs_discovery_example_is_a_named_warning() -> None:
+    warnings = {w.path: w for w in load_text(SPEC_DISCOVERY, Settings).warnings}
+    assert warnings["db_service.aws"].message == "discovery arrives with a later version: ignored"
+    assert warnings["db_service.aws"].line == 3
+
+
+def test_our_example_loads_clean() -> None:
+    loaded = load(_ROOT / "deploy/config/broker.example.yaml")
+    assert loaded.warnings == []
+    databases = {database.name: database for database in derive(loaded.value).databases}
+    assert databases["rds-postgres"].access.external_id == Secret("example-external-id")
+    assert databases["billing"].facts.product is Product.RDSPROXY
+    assert databases["billing"].facts.tls.trust_store is TrustStore.SYSTEM
+    assert databases["billing"].attribution is Attribution.WORKLOAD
+    assert (databases["tickets"].access.role_arn, databases["tickets"].facts.account_id) == ("", "")
+
+
+def test_text_is_what_was_written() -> None:
+    text = "db_service:\n  enabled: yes\n  databases:\n  - name: no\n    protocol: postgres\n"
+    text += "    uri: 'no.abc.us-west-1.rds.amazonaws.com:5432'\n    aws: {account_id: 012345670123}\n"
+    [database] = derive(load_text(text, Settings).value).databases
+    assert (database.name, database.facts.account_id) == ("no", "012345670123")
+
+
+def test_teleport_keys_that_are_not_implemented_are_named_warnings() -> None:
+    text = "version: v3\nteleport: {nodename: x}\n" + SPEC_EXAMPLE
+    text += "        secret_store: {key_prefix: a}\n    admin_user: {name: x}\n    dynamic_labels: []\n"
+    warnings = {w.path: w.message for w in load_text(text, Settings).warnings}
+    for path in (
+        "version",
+        "teleport",
+        "db_service.databases[0].admin_user",
+        "db_service.databases[0].dynamic_labels",
+        "db_service.databases[0].aws.secret_store",
+    ):
+        assert warnings[path] == "known to Teleport, not implemented here: ignored"
+
+
+def test_a_disabled_service_serves_nothing_and_says_so() -> None:
+    loaded = load_text(SPEC_EXAMPLE.replace("enabled: true", "enabled: no"), Settings)
+    assert derive(loaded.value).databases == ()
+    assert "db_service.enabled" in {w.path for w in loaded.warnings}
+
+
+def test_a_link_gives_its_external_id_and_duration(tmp_path: Path) -> None:
+    file = tmp_path / "external-id"
+    file.write_text("from-a-file\n")
+    text = f"""\
+account_links:
+  - name: shop
+    role_arns: arn:aws:iam::222222222222:role/example-role
+    external_id_file: {file}
+    session_duration_seconds: 900
+    for: static
+""".replace("for: static", "for: [static]")
+    [database] = derive(
+        load_text(text + SPEC_EXAMPLE.replace('        external_id: "example-external-id"\n', ""), Settings).value
+    ).databases
+    assert database.access.external_id == Secret("from-a-file")
+    assert database.access.session_duration_seconds == 900
+
+
+def test_a_link_for_other_origins_gives_nothing() -> None:
+    text = "account_links: [{name: a, role_arns: ['arn:aws:iam::222222222222:role/example-role'], for: [dynamic]}]\n"
+    [database] = derive(load_text(text + SPEC_EXAMPLE, Settings).value).databases
+    assert database.access.external_id == Secret("example-external-id")
+
+
+def test_two_external_ids_for_one_role_are_a_warning_between_databases() -> None:
+    """A trust policy may accept both for a time; a link, which speaks for the role, may not be contradicted."""
+    second = (
+        SPEC_EXAMPLE.split("  databases:\n")[1].replace("rds-postgres", "other", 1).replace("example-ext", "other-ext")
+    )
+    warnings = load_text(SPEC_EXAMPLE + second, Settings).warnings
+    assert "db_service.databases[1].aws.external_id" in {w.path for w in warnings}
+
+
+def test_products_without_an_issuer_load_with_a_warning() -> None:
+    text = "db_service: {databases: [{name: ddb, protocol: dynamodb, aws: {region: eu-west-1}}]}\n"
+    loaded = load_text(text, Settings)
+    messages = [w.message for w in loaded.warnings if w.path == "db_service.databases[0].protocol"]
+    assert messages == ["no issuer yet for dynamodb: logins will be refused with PRODUCT_UNSUPPORTED"]
+    assert str(derive(loaded.value).databases[0].facts.endpoint) == "dynamodb.eu-west-1.amazonaws.com:443"
+
+
+def test_nothing_that_prints_settings_shows_an_external_id() -> None:
+    loaded = load_text(SPEC_EXAMPLE, Settings)
+    for shown in (repr(loaded), str(loaded.value), repr(derive(loaded.value))):
+        assert "example-external-id" not in shown
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.8.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:/run/x", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("localhost.evil.example:1", False),
+    ],
+)
+def test_what_counts_as_this_machine(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
+def test_the_schema_names_every_section_and_no_secret_default() -> None:
+    schema = json_schema(Settings)
+    assert set(Settings.model_fields) == set(schema["properties"])
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["$defs"]["AccountLinkSection"]["properties"]["for"]["items"]
