@@ -6,6 +6,7 @@ import unicodedata
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -128,7 +129,9 @@ class Grants:
             credential = await self._credential(request, database, trace)
         except BrokerError as error:
             self._deny(decision_id, request, trace, error.reason, error.message)
-            raise
+            # Its own error for each request: many may share the one that a session's refusal raised.
+            metadata = {"decision_id": decision_id, **error.metadata}
+            raise BrokerError(error.reason, error.message, metadata=metadata) from error
         except Exception as error:
             self._deny(decision_id, request, trace, Reason.INTERNAL, type(error).__name__)
             raise
@@ -209,8 +212,10 @@ class Grants:
         """The database refused a credential: return when another may help, raise DATABASE_REFUSED when none will."""
         signed = self._signed.get(request.rejected)
         if signed is None or signed.key != key:
-            # Another replica issued it. Ours may come from the same dead role: look, and sign anew.
-            await self._pool.reject(key, session.access_key_id)
+            # Another replica issued it. Ours may come from the same dead role: look, and sign anew. An AWS that does
+            # not answer proves nothing against our session.
+            with suppress(BrokerError):
+                await self._pool.reject(key, session.access_key_id)
             issuer.forget(database, request, key, session)
             return
         verdict = await self._pool.reject(key, signed.access_key_id)
