@@ -273,6 +273,12 @@ async def test_aws_that_does_not_answer_about_a_session_is_said_so(bridge: Bridg
     assert (await refused(bridge, rejected=grant.credential_id)).reason is Reason.AWS_THROTTLED
 
 
+async def test_aws_that_does_not_answer_proves_nothing_against_our_own_session(bridge: Bridge) -> None:
+    await bridge.grants.issue(request())
+    bridge.sts.check_faults = [throttled()]
+    assert (await bridge.grants.issue(request(rejected="0123456789abcdef"))).credential_id
+
+
 async def test_a_session_near_its_end_is_renewed_before_a_token_is_signed(bridge: Bridge) -> None:
     await bridge.grants.issue(request())
     bridge.clock.advance(2750)
