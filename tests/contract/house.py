@@ -108,13 +108,11 @@ class House:
         self.databases = kept | added
         self.catalog.changed()
 
-    def identity(self, *names: str, common_name: str | None = None, name: str = "client") -> Identity:
+    def identity(self, *names: str, common_name: str = "", name: str = "client") -> Identity:
         """Files of a client certificate, under names that stay the same."""
         return self.write(self.ca, self.ca, name, *names, common_name=common_name)
 
-    def write(
-        self, signer: TestCa, trusts: TestCa, prefix: str, *names: str, common_name: str | None = None
-    ) -> Identity:
+    def write(self, signer: TestCa, trusts: TestCa, prefix: str, *names: str, common_name: str = "") -> Identity:
         """Certificate by `signer`, CA file of `trusts`; replaces what was there one file after the other."""
         certificate, key = signer.files(signer.leaf(*names, common_name=common_name))
         files = Identity(
@@ -150,6 +148,16 @@ class House:
             yield self
         finally:
             await self.servers.stop(grace)
+
+    @property
+    def rotations(self) -> int:
+        """How often the broker took over new files."""
+        return self.watch.rotations if self.watch else 0
+
+    @property
+    def rejected(self) -> int:
+        """How often the broker kept files out."""
+        return self.watch.rejected if self.watch else 0
 
     @property
     def numeric_address(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from broker.access.model import Policy
 from broker.api import catalog as catalog_module
+from broker.api import convert
 from tests.contract.house import APP, House, PlaintextListener, database, eventually
 from tollbridge.client import Client, Delete, Event, PolicyChanged, RpcFailed, Synced, Upsert
 from tollbridge.model import Endpoint, TlsFacts, TlsMode, TrustStore
@@ -208,15 +209,15 @@ def test_differences_are_pure() -> None:
 
 async def test_a_database_newer_than_the_client_is_left_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.register(database("a"), database("odd"))
-    original = catalog_module.convert.database
+    original = convert.database
 
     def newer(facts: Any) -> Any:
         message = original(facts)
         if facts.name == "odd":
-            message.product = 999
+            message.product = 999  # type: ignore[assignment]
         return message
 
-    monkeypatch.setattr(catalog_module.convert, "database", newer)
+    monkeypatch.setattr(convert, "database", newer)
     async with house.serving(), house.client() as client, watching(client) as watcher:
         assert watcher.events == [Upsert(database("a"), "p1"), Synced("p1")]
         assert await client.list_databases() == [database("a")]

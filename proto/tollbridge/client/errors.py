@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from tollbridge.reasons import ERROR_DOMAIN, ROWS, Reason
@@ -82,7 +83,7 @@ def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | No
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
                     return info
-        except ValueError:  # DecodeError is one: not our broker's
+        except DecodeError:  # not our broker's
             return None
     return None
 

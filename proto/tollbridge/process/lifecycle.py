@@ -83,6 +83,8 @@ class Lifecycle:
                 finishing = group.create_task(finish(), name="drain")
         except TimeoutError:
             return False
+        finally:
+            work.close()  # not even begun, when there was a hurry from the start
         return done
 
     def on_reload(self, hook: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +82,8 @@ def start_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # gRPC's core writes lines of its own, not JSON, at INFO one per failed handshake. It reads this when it starts.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 LabelValues = tuple[str, ...]

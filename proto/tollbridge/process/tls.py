@@ -81,7 +81,8 @@ def read(files: TlsFiles) -> TlsMaterial:
         ) from error
     if material.ca_pem is not None:
         try:
-            context.load_verify_locations(cadata=material.ca_pem.decode("ascii", "replace"))
+            # Bundles carry comments in any encoding; what counts is ASCII.
+            context.load_verify_locations(cadata=material.ca_pem.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
             raise TlsFilesError(f"{files.ca_file} holds no PEM certificates ({error})") from error
     return material
