@@ -20,8 +20,8 @@ from tests.bench.report import Bench, write
 
 SCALE = 10
 """pgbench's: a million rows, all in memory."""
-BACKENDS = 1400
-"""Server connections: a thousand idle sessions for two contenders one after the other, and room."""
+BACKENDS = 3300
+"""Server connections: a thousand idle sessions for each contender, some of whom keep theirs, and room."""
 
 
 def main() -> int:

@@ -74,16 +74,14 @@ class PgBouncer:
         password = world.password_users[PASSWORD_USER]
         for source, name in ((certificate, "client.crt"), (key, "client.key")):
             shutil.copy(source, directory / name)
-        (directory / "users.txt").write_text(f'"{PASSWORD_USER}" "{password}"\n')
         (directory / "pgbouncer.ini").write_text(
             f"""[databases]
-app = host=127.0.0.1 port={database.local_port} dbname=app user={PASSWORD_USER}
+app = host=127.0.0.1 port={database.local_port} dbname=app user={PASSWORD_USER} password={password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {self._port}
 unix_socket_dir =
 auth_type = any
-auth_file = {directory}/users.txt
 pool_mode = session
 default_pool_size = 1200
 max_client_conn = 1500
