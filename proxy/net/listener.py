@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import traceback
@@ -15,6 +16,7 @@ from proxy.engine import Engine
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Door, Established
 from proxy.net.bind import BACKLOG, Bind, TcpBind, bind
+from proxy.net.channel import LINGER_SECONDS
 from proxy.net.counters import Counters
 from proxy.net.driver import Driver, Services
 from proxy.net.events import LoginFacts, SessionEnd, SessionLog, SessionRefusal, SessionStart
@@ -99,6 +101,7 @@ class Listener:
         self._draining = False
         self._drained = asyncio.Event()
         self._emptied = asyncio.Event()
+        self._one_left = asyncio.Event()
 
     def bind(self) -> None:
         """Take the address. Raises OSError."""
@@ -117,7 +120,7 @@ class Listener:
         return sum(relay.bytes_to_client for relay in relays), sum(relay.bytes_to_upstream for relay in relays)
 
     async def run(self) -> None:
-        """Serve until drained. Cancelling it aborts every connection."""
+        """Serve until drained and every goodbye is delivered. Cancelling it ends every connection at once."""
         if not self._sockets:
             self.bind()
         loop = asyncio.get_running_loop()
@@ -128,8 +131,19 @@ class Listener:
                     serve = loop.create_server if sock.family != socket.AF_UNIX else loop.create_unix_server
                     self._servers.append(await serve(self._new_link, sock=sock, backlog=BACKLOG))
                 await self._drained.wait()
+            await self._flushed()
         finally:
             self._close_servers()
+
+    async def _flushed(self) -> None:
+        """Last words take a moment to reach their readers; the process must not end before."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 2 * LINGER_SECONDS  # each link gives up by itself after LINGER_SECONDS
+        while self._leaving and loop.time() < deadline:
+            self._one_left.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._one_left.wait()
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let connections finish for so long, then say the protocol's goodbye to the rest."""
@@ -184,17 +198,23 @@ class Listener:
 
     def _turn_away(self, link: Link, facts: LoginFacts, reason: Reason, message: str) -> None:
         self._counters.login(reason)
-        if self._leaving >= self._limits.max_connections:
+        if self._leaving >= 2 * self._limits.max_connections:
             link.abort()  # a flood: not even a goodbye for all of them
             return
-        self._leaving += 1
-        link.when_closed(self._left)
         link.write(self._engine.refuse(reason, message))
-        link.close()
+        self._let_go(link)
         self._log.on_refusal(SessionRefusal(facts=facts, reason=reason, message=message, seconds=0.0))
+
+    def _let_go(self, link: Link) -> None:
+        """Close a link, and count it until it is gone."""
+        link.close()
+        if not link.lost:
+            self._leaving += 1
+            link.when_closed(self._left)
 
     def _left(self) -> None:
         self._leaving -= 1
+        self._one_left.set()
 
     def _admission(self, link: Link, source: str) -> Callable[[], None] | None:
         """Where TLS is required, plaintext may still cancel queries, but not at any rate."""
@@ -230,9 +250,9 @@ class Listener:
         except Exception as fault:  # noqa: BLE001 - a crash harms no other connection
             self._crashed(connection, fault, loop.time() - started)
         finally:
-            link.close()
-            if driver.upstream is not None:
-                driver.upstream.close()
+            for side in (link, driver.upstream):
+                if side is not None:
+                    self._let_go(side)
             self._connections.discard(connection)
             self._counters.connections_open -= 1
             if self._draining and not self._connections:
@@ -255,10 +275,10 @@ class Listener:
         counters.login("ok")
         counters.login_took(took)
         counters.sessions_open += 1
-        self._log.on_start(SessionStart(facts=facts, seconds=took))
-        if session.cancel_key is not None:
-            self._services.sessions.add(session.cancel_key, driver.place)
         try:
+            self._log.on_start(SessionStart(facts=facts, seconds=took))
+            if session.cancel_key is not None:
+                self._services.sessions.add(session.cancel_key, driver.place)
             summary = await relay.run()
         finally:
             if session.cancel_key is not None:

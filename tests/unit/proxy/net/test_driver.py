@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
 from proxy.inbox import INBOX_LIMIT
 from proxy.model import Location, SealedGrant
@@ -44,9 +45,7 @@ ASK = RequestGrant("spiffe://td/app", "orders", "app", "")
 
 
 def services(ca: TestCa, port: int, *, tls: TlsFacts | None = None, sessions: Sessions | None = None) -> Services:
-    grants = ToyGrants(
-        Endpoint(host=HOST, port=5432), tls or TlsFacts(trust_store=TrustStore.INLINE, ca_pem=ca.pem)
-    )
+    grants = ToyGrants(Endpoint(host=HOST, port=5432), tls or TlsFacts(trust_store=TrustStore.INLINE, ca_pem=ca.pem))
     return Services(
         grants=grants,
         catalog=grants,
@@ -146,7 +145,7 @@ async def test_an_expired_certificate_is_refused(ca: TestCa) -> None:
 
 async def test_tls_1_1_is_refused(ca: TestCa) -> None:
     context = ca.server_context(HOST)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(Refused) as caught:
@@ -165,9 +164,7 @@ async def test_tls_1_1_is_refused(ca: TestCa) -> None:
 )
 async def test_weaker_checks_only_where_asked_by_name(ca: TestCa, facts: TlsFacts, name: str) -> None:
     if facts.ca_pem:
-        facts = TlsFacts(
-            mode=facts.mode, trust_store=facts.trust_store, ca_pem=ca.pem, server_name=facts.server_name
-        )
+        facts = TlsFacts(mode=facts.mode, trust_store=facts.trust_store, ca_pem=ca.pem, server_name=facts.server_name)
     assert await start_tls_then_reveal(ca, ca.server_context(name), facts) == ToyGrants.PASSWORD
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from proxy.errors import Refused, Side
 from proxy.guard import Answer, Drop, Guard, Hold, Inject, NeedGrant, Pass, Refuse, Release, Verdict
 from proxy.net.relay import SessionLimits
@@ -55,8 +56,8 @@ async def test_upstream_half_closes_and_still_reads(ca: TestCa, tmp_path: Path, 
         await client.send(b"still ")
         await client.send(b"talking")
         await client.finish()
+        await until(lambda: bytes(got) == b"still talking")
         await until(lambda: stage.log.ends)
-        assert bytes(got) == b"still talking"
         assert stage.log.ends[0].ended == "upstream"
 
 
@@ -123,11 +124,16 @@ async def test_an_upload_is_held_back_too(ca: TestCa, tmp_path: Path) -> None:
     async with proxy_stage(ca, tmp_path, handler=slow) as stage:
         client = await stage.login(encrypted=True)
         sent = 0
+
+        async def push() -> None:
+            nonlocal sent
+            while True:
+                await client.send(b"." * 65536)
+                sent += 65536
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                while True:
-                    await client.send(b"." * 65536)
-                    sent += 65536
+            async with asyncio.timeout(1.0):
+                await push()
         assert sent < 30_000_000
         go.set()
         client.close()
