@@ -38,9 +38,9 @@ class TlsFilesError(Exception):
 class TlsFiles:
     """Where certificate chain, private key and the other side's CAs lie, all PEM."""
 
-    cert_file: Path
-    key_file: Path
-    ca_file: Path | None = None
+    cert_file: Path | str
+    key_file: Path | str
+    ca_file: Path | str | None = None
     """Who signs the other side's certificates; None where the other side shows none, or the system's CAs decide."""
 
 
@@ -176,9 +176,9 @@ class TlsWatch:
             _log.warning("%s: %s; the previous certificate and key stay in force", self._what, complaint)
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path | str, what: str) -> bytes:
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise TlsFilesError(f"cannot read the {what} file {path}: {error.strerror or error}") from error
