@@ -75,7 +75,7 @@ def make_door(listener: ListenerSettings) -> Door:
 
 
 def make_client_tls(tls: ListenerTls, *, clock: Clock) -> ClientTls:
-    """Towards clients. Raises OSError.
+    """Towards clients. Raises OSError and TlsFilesError.
 
     A client without a certificate gets through the handshake: the refusal it then reads is the database's own and says
     what to do, which a TLS alert does not.

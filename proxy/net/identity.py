@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from proxy.model import PeerFacts
 from tollbridge.clock import Clock
+from tollbridge.process import tls
+from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsMaterial
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class ClientTls:
         clock: Clock,
         allow_dns_identity: bool = False,
     ) -> None:
-        """Raises OSError (ssl.SSLError is one) when the files cannot be loaded."""
+        """Raises TlsFilesError or OSError when the files cannot be loaded."""
         if client_certificates is not ClientCertificates.NONE and files.client_ca is None:
             raise ValueError("client certificates need `client_ca`: the authority that signs them")
         self._files = files
@@ -63,7 +65,8 @@ class ClientTls:
         self._clock = clock
         self._checked_at = clock.monotonic()
         self._seen = self._signature()
-        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {(): self._build(())}
+        self._material = self._read()
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {(): self._build((), self._material)}
 
     def context(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
         """The context of now, offering these ALPN names."""
@@ -73,7 +76,8 @@ class ClientTls:
             self._reload()
         context = self._contexts.get(alpn)
         if context is None:
-            context = self._contexts[alpn] = self._build(alpn)
+            # Of what is in force, not of the files: they may be half replaced by now.
+            context = self._contexts[alpn] = self._build(alpn, self._material)
         return context
 
     def facts(self, client: ssl.SSLObject) -> PeerFacts:
@@ -91,8 +95,10 @@ class ClientTls:
             if seen == self._seen:
                 return
             self._seen = seen
-            self._contexts = {alpn: self._build(alpn) for alpn in self._contexts}
-        except (OSError, ValueError) as error:
+            material = self._read()
+            self._contexts = {alpn: self._build(alpn, material) for alpn in self._contexts}
+            self._material = material
+        except (OSError, ValueError, TlsFilesError) as error:
             _log.warning(
                 "new certificate files are not used, the old ones stay in force: %s (%s)",
                 self._files.certificate,
@@ -106,17 +112,21 @@ class ClientTls:
         stats = [os.stat(path) for path in paths if path is not None]
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
-    def _build(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    def _read(self) -> TlsMaterial:
+        files = self._files
+        return tls.read(TlsFiles(cert_file=files.certificate, key_file=files.key, ca_file=files.client_ca))
+
+    def _build(self, alpn: tuple[str, ...], material: TlsMaterial) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
         context.num_tickets = 0  # database clients do not resume; two tickets cost 0.12 ms per login
-        context.load_cert_chain(self._files.certificate, self._files.key, password=_no_password)
+        tls.load_into(context, material)
         if alpn:
             context.set_alpn_protocols(list(alpn))
         context.sni_callback = _keep_sni
         if self._client_certificates is not ClientCertificates.NONE:
-            context.load_verify_locations(cafile=self._files.client_ca)
+            context.load_verify_locations(cadata=(material.ca_pem or b"").decode("ascii", "replace"))
             required = self._client_certificates is ClientCertificates.REQUIRED
             context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
         return context
@@ -150,7 +160,3 @@ def identify(certificate: Mapping[str, Any] | None, *, allow_dns: bool) -> tuple
 def _keep_sni(client: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
     # CPython hands the SSLObject itself to the callback, and it takes attributes.
     client.sni = name.lower() if name else None  # type: ignore[attr-defined]
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted: give it unencrypted, or a prompt would stop the proxy")

@@ -188,6 +188,19 @@ def test_new_files_are_used_and_a_pair_that_does_not_match_is_not(ca: TestCa, ca
     assert serial(subject.context(), ca) not in (first, second)
 
 
+def test_while_the_files_do_not_match_a_protocol_asked_for_the_first_time_gets_what_is_in_force(ca: TestCa) -> None:
+    clock = FakeClock()
+    files = ca.files(ca.leaf("proxy.example"))
+    subject = ClientTls(
+        ClientTlsFiles(certificate=files[0], key=files[1]), client_certificates=ClientCertificates.NONE, clock=clock
+    )
+    first = serial(subject.context(), ca)
+    overwrite(files, (ca.files(ca.leaf("proxy.example"))[0], ca.files(ca.leaf("proxy.example"))[1]))
+    assert serial(subject.context(("toy",)), ca) == first
+    clock.advance(1.1)
+    assert serial(subject.context(("toy", "other")), ca) == first
+
+
 def test_a_file_that_is_gone_keeps_the_old(ca: TestCa, caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     files = ca.files(ca.leaf("proxy.example"))
