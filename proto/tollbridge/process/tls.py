@@ -94,7 +94,7 @@ def load_into(context: ssl.SSLContext, material: TlsMaterial) -> None:
         context.load_cert_chain(path, password=_refuse_passphrase)
 
 
-def certificate_facts(path: Path) -> CertificateFacts:
+def certificate_facts(path: Path | str) -> CertificateFacts:
     """Read a certificate's names and expiry. Raises TlsFilesError."""
     _read(path, "certificate")
     try:
