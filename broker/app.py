@@ -178,9 +178,13 @@ def build(
 
 
 def serve(settings: Settings) -> int:
-    """Serve until told to stop. The process's exit code: 0 after a stop, 1 when it could not start."""
+    """Serve until told to stop. The process's exit code: 0 after a stop, 1 when it could not start or failed."""
     telemetry.start_logging(settings.log.level)
-    return run(_serve(settings))
+    try:
+        return run(_serve(settings))
+    except Exception:  # noqa: BLE001 - a bug ends the process; its supervisor starts it again
+        _log.exception("the broker ends because of a bug")
+        return 1
 
 
 async def _serve(settings: Settings) -> int:

@@ -27,6 +27,9 @@ from tollbridge.reasons import Reason
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic to mypy alone
 
+CANCELLED: Final = "CANCELLED"
+"""In metrics: the client left, its deadline passed, or its connection ended."""
+
 MAX_CALL_SECONDS: Final = 20.0
 """No unary call runs longer, whatever deadline its caller set."""
 
@@ -68,7 +71,7 @@ class RpcMetrics:
         self._clock = clock
         self._done = counters.counter(
             "tollbridge_broker_rpcs",
-            "RPCs that ended, by method and reason (OK: answered).",
+            "RPCs that ended, by method and reason (OK: answered; CANCELLED: the client left first).",
             (telemetry.METHOD, telemetry.REASON),
         )
         self._seconds = counters.histogram(
@@ -142,6 +145,9 @@ class Guard(grpc.aio.ServerInterceptor):
                 with self._admit(method, context):
                     async with asyncio.timeout(self._seconds):
                         answer = await inner(request, context)
+            except asyncio.CancelledError:
+                self._metrics.ended(method, CANCELLED, began)
+                raise
             except Exception as error:  # noqa: BLE001 - the one place that turns failures into statuses
                 refusal = self._refusal(method, error)
             else:
@@ -162,6 +168,9 @@ class Guard(grpc.aio.ServerInterceptor):
                                 yield message
                     else:
                         await self._until_ended(inner(request, context))
+            except (asyncio.CancelledError, GeneratorExit):
+                self._metrics.ended(method, CANCELLED, None)
+                raise
             except Exception as error:  # noqa: BLE001 - the one place that turns failures into statuses
                 refusal = self._refusal(method, error)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,9 +163,9 @@ class ApiServers:
             raise ListenError(f"cannot listen on {where}: is another process there? ({error})") from error
 
     def _remove_sockets(self) -> None:
-        for listener in self._listeners:
-            if isinstance(listener, PlaintextListener) and listener.address.startswith("unix:"):
-                Path(listener.address.removeprefix("unix:")).unlink(missing_ok=True)
+        for address in self.addresses:
+            if address.startswith("unix:"):
+                Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
     def _bind(self, server: grpc.aio.Server, listener: Listener) -> str:
         if isinstance(listener, TlsListener):
@@ -172,12 +173,23 @@ class ApiServers:
             port = server.add_secure_port(f"{host}:{listener.port}", _credentials(listener.watch))
             return f"{host}:{port}"
         if listener.address.startswith("unix:"):
+            _refuse_taken(listener.address)
             server.add_insecure_port(listener.address)
             return listener.address
         host, _colon, _port = listener.address.rpartition(":")
         if not _is_loopback(host.strip("[]")):
             raise ListenError(f"{listener.address}: a plaintext listener must be on loopback or a unix socket")
         return f"{host}:{server.add_insecure_port(listener.address)}"
+
+
+def _refuse_taken(address: str) -> None:
+    """gRPC takes a path over, whoever listens there; it shall take over only what a dead process left behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(address.removeprefix("unix:"))
+        except OSError:
+            return
+    raise ListenError(f"cannot listen on {address}: another process does")
 
 
 def _credentials(watch: TlsWatch) -> grpc.ServerCredentials:

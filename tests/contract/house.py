@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,7 +17,7 @@ from broker.access.model import Policy
 from broker.api.catalog import Catalog
 from broker.api.credentials import CredentialServicer
 from broker.api.interceptors import Room, RpcMetrics
-from broker.api.server import ApiServers, Listener, PlaintextListener, TlsListener
+from broker.api.server import ApiServers, ConnectionLimits, Listener, PlaintextListener, TlsListener
 from broker.errors import BrokerError
 from broker.model import AwsAccess, GrantRequest, Origin, RegisteredDatabase
 from tests.support.ca import TestCa
@@ -98,6 +100,15 @@ class House:
         self.servers: ApiServers | None = None
         self.watch: TlsWatch | None = None
 
+    @property
+    def served(self) -> Counter[str]:
+        """RPCs that ended, by method."""
+        found: Counter[str] = Counter()
+        for line in self.counters.exposition().decode().splitlines():
+            if match := re.match(r'tollbridge_broker_rpcs_total{method="(.+)",reason=".*"} (.+)', line):
+                found[match[1]] += int(float(match[2]))
+        return found
+
     def register(self, *entries: Database, remove: tuple[str, ...] = ()) -> None:
         """Publish a new snapshot."""
         kept = {name: entry for name, entry in self.databases.items() if name not in remove}
@@ -133,7 +144,9 @@ class House:
         return TlsListener("127.0.0.1", port, self.watch, allow_dns_identity=allow_dns)
 
     @asynccontextmanager
-    async def serving(self, *listeners: Listener, grace: float = 1.0) -> AsyncIterator[Self]:
+    async def serving(
+        self, *listeners: Listener, grace: float = 1.0, limits: ConnectionLimits | None = None
+    ) -> AsyncIterator[Self]:
         """Serve; without listeners, on one mTLS port."""
         self.servers = ApiServers(
             listeners or (self.tls_listener(),),
@@ -141,6 +154,7 @@ class House:
             catalog=self.catalog,
             room=self.room,
             metrics=RpcMetrics(self.counters, self.room, SystemClock()),
+            limits=limits or ConnectionLimits(),
         )
         await self.servers.start()
         await self.servers.set_ready(True)

@@ -14,6 +14,7 @@ import pytest
 from broker.access.model import Policy
 from broker.api import catalog as catalog_module
 from broker.api import convert
+from broker.api.server import ConnectionLimits
 from tests.contract.house import APP, House, PlaintextListener, database, eventually
 from tollbridge.client import Client, Delete, Event, PolicyChanged, RpcFailed, Synced, Upsert
 from tollbridge.model import Endpoint, TlsFacts, TlsMode, TrustStore
@@ -183,22 +184,44 @@ async def test_a_stopping_broker_ends_its_watches_at_once(house: House) -> None:
 
 
 async def test_a_watch_moves_to_another_broker_and_shows_only_differences(house: House) -> None:
+    (house.folder / "second").mkdir()
+    other = House(house.folder / "second")
+    other.ca = house.ca
+    # The other broker knows a little more, a little less.
     house.register(database("a"), database("b"))
+    other.register(database("b"), database("c"))
+    other.policy = Policy(version="p2")
     async with AsyncExitStack() as stack:
-        first = house.serving(house.tls_listener())
-        await first.__aenter__()
-        client = await stack.enter_async_context(house.client())
+        serving = [house.serving(grace=5.0), other.serving(grace=5.0)]
+        for broker in serving:
+            await broker.__aenter__()
+        target = f"ipv4:{house.numeric_address},{other.numeric_address}"
+        client = await stack.enter_async_context(Client(target, house.identity(APP), server_name="localhost"))
         watcher = await stack.enter_async_context(watching(client))
-        port = int(house.address.rpartition(":")[2])
-        await first.__aexit__(None, None, None)
-        # The next broker on the same address knows a little more, a little less.
-        second = House(house.folder)
-        second.ca, second.policy = house.ca, Policy(version="p2")
-        second.register(database("b"), database("c"))
-        await stack.enter_async_context(second.serving(second.tls_listener(port=port)))
+        first = watcher.events == [Upsert(database("a"), "p1"), Upsert(database("b"), "p1"), Synced("p1")]
+        await serving[0 if first else 1].__aexit__(None, None, None)
         await eventually(lambda: watcher.failure or len(watcher.events) == 6)
-        if watcher.failure is None:  # the new broker was there before the client gave up
+        assert watcher.failure is None
+        if first:
             assert watcher.events[3:] == [Upsert(database("c"), "p2"), Delete("a", "p2"), PolicyChanged("p2")]
+        else:
+            assert watcher.events[3:] == [Upsert(database("a"), "p1"), Delete("c", "p1"), PolicyChanged("p1")]
+        await serving[1 if first else 0].__aexit__(None, None, None)
+
+
+async def test_a_watch_and_calls_outlive_their_connections(house: House) -> None:
+    """gRPC ends a connection at its age, and what still runs on it after a grace."""
+    house.register(database("a"))
+    short = ConnectionLimits(max_age_seconds=0.5, max_age_grace_seconds=0.3)
+    async with house.serving(limits=short), house.client() as client, watching(client) as watcher:
+        ended = 0
+        while ended < 3:
+            await client.issue_credential("orders", "app")
+            ended = house.served["/tollbridge.v1.CatalogService/WatchDatabases"]
+        house.register(database("b"))
+        await eventually(lambda: len(watcher.events) == 3)
+        assert watcher.failure is None
+        assert watcher.events == [Upsert(database("a"), "p1"), Synced("p1"), Upsert(database("b"), "p1")]
 
 
 def test_differences_are_pure() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -88,6 +90,21 @@ async def test_a_taken_port_is_named(house: House) -> None:
         with pytest.raises(ListenError, match=port):
             async with second.serving(PlaintextListener(f"127.0.0.1:{port}", APP)):
                 pass
+
+
+async def test_a_unix_socket_is_taken_over_from_the_dead_alone(house: House, tmp_path: Path) -> None:
+    listener = PlaintextListener(f"unix:{tmp_path}/b.sock", APP)
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(f"{tmp_path}/b.sock")
+    async with house.serving(listener), Client(listener.address) as client:
+        (tmp_path / "second").mkdir()
+        with pytest.raises(ListenError, match="another process"):
+            async with House(tmp_path / "second").serving(listener):
+                pass
+        await client.issue_credential("orders", "app")
+    async with Client(listener.address) as client:
+        with pytest.raises(RpcFailed, match="nothing listens"):
+            await client.issue_credential("orders", "app")
 
 
 async def test_plaintext_off_loopback_is_refused(house: House) -> None:
