@@ -38,9 +38,9 @@ class TlsFilesError(Exception):
 class TlsFiles:
     """Where certificate chain, private key and the other side's CAs lie, all PEM."""
 
-    cert_file: Path | str
-    key_file: Path | str
-    ca_file: Path | str | None = None
+    cert_file: Path
+    key_file: Path
+    ca_file: Path | None = None
     """Who signs the other side's certificates; None where the other side shows none, or the system's CAs decide."""
 
 
@@ -94,7 +94,7 @@ def load_into(context: ssl.SSLContext, material: TlsMaterial) -> None:
         context.load_cert_chain(path, password=_refuse_passphrase)
 
 
-def certificate_facts(path: Path | str) -> CertificateFacts:
+def certificate_facts(path: Path) -> CertificateFacts:
     """Read a certificate's names and expiry. Raises TlsFilesError."""
     _read(path, "certificate")
     try:
@@ -176,9 +176,9 @@ class TlsWatch:
             _log.warning("%s: %s; the previous certificate and key stay in force", self._what, complaint)
 
 
-def _read(path: Path | str, what: str) -> bytes:
+def _read(path: Path, what: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise TlsFilesError(f"cannot read the {what} file {path}: {error.strerror or error}") from error
