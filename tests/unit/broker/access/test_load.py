@@ -10,7 +10,7 @@ ROW = {"caller": "p", "workloads": ["w"], "db_labels": {"*": "*"}}
 
 
 def test_texts_stand_for_lists_and_names_default_to_all() -> None:
-    policy = load_policy(AccessSection(rules=[RULE]), [ProxySection(**ROW)])
+    policy = load_policy(AccessSection.model_validate({"rules": [RULE]}), [ProxySection.model_validate(ROW)])
     assert policy.rules == (
         Rule(name="a", workloads=("w*",), db_labels={"env": ("dev",)}, db_users=("app",), db_names=("*",)),
     )
@@ -19,7 +19,9 @@ def test_texts_stand_for_lists_and_names_default_to_all() -> None:
 
 def test_the_version_changes_with_any_of_it_and_with_nothing_else() -> None:
     versions = {
-        load_policy(AccessSection(rules=rules), [ProxySection(**row) for row in rows]).version
+        load_policy(
+            AccessSection.model_validate({"rules": rules}), [ProxySection.model_validate(row) for row in rows]
+        ).version
         for rules, rows in (
             ([RULE], [ROW]),
             ([{**RULE, "deny": True}], [ROW]),
@@ -31,5 +33,5 @@ def test_the_version_changes_with_any_of_it_and_with_nothing_else() -> None:
         )
     }
     assert len(versions) == 7
-    again = load_policy(AccessSection(rules=[dict(RULE)]), [ProxySection(**ROW)])
+    again = load_policy(AccessSection.model_validate({"rules": [dict(RULE)]}), [ProxySection.model_validate(ROW)])
     assert again.version in versions
