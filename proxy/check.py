@@ -157,6 +157,8 @@ class _AskedGrants:
                 database=database, db_user=db_user, db_name=db_name, workload=workload, rejected=rejected
             )
         except RpcFailed as failed:
+            if failed.reason is Reason.DATABASE_REFUSED:  # the grant was good: this is why the login failed
+                self._report.current = LOGIN
             raise Refused(failed.reason, failed.message) from failed
         again = "another one, after the database refused the first: " if rejected else ""
         self._report.done(
