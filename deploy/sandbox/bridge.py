@@ -124,6 +124,10 @@ class Daemon:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
+    def open_files(self) -> int:
+        """Files and sockets it holds now."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd")) if self.process is not None else 0
+
     def stop(self, seconds: float = STOP_SECONDS) -> int | None:
         """SIGTERM, then SIGKILL. Returns the exit code."""
         if self.process is None:

@@ -77,6 +77,8 @@ VERIFIED_SERVERS: Final[dict[str, Behaviour]] = {
     "asks-twice": hostile.asks_twice,
     "closes-after-password": hostile.closes_after_password,
     "endless-greeting": hostile.endless_greeting,
+    "half-closes": hostile.half_closes,
+    "resets": hostile.resets,
     "drips": hostile.drips,
     "is-full": hostile.is_full,
     "is-starting": hostile.is_starting,

@@ -39,11 +39,15 @@ LOGIN: Final = startup(user="app@rds-postgres", database="app", application_name
 
 @pytest.fixture(scope="module", autouse=True)
 def canary(clients: Clients) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A session that is there all the time; the proxy's memory is compared at its end."""
+    """A session that is there all the time; the proxy's memory and open files are compared at its end."""
     with psycopg.connect(clients.dsn("plain"), autocommit=True) as connection:
-        before = clients.bridge.proxy.resident_bytes()
+        memory, files = clients.bridge.proxy.resident_bytes(), clients.bridge.proxy.open_files()
         yield connection
-        assert clients.bridge.proxy.resident_bytes() - before < RSS_GROWTH_BYTES
+        assert clients.bridge.proxy.resident_bytes() - memory < RSS_GROWTH_BYTES
+        deadline = time.monotonic() + 5
+        while clients.bridge.proxy.open_files() > files:
+            assert time.monotonic() < deadline, "connections were left open"
+            time.sleep(0.05)
         assert "crashed" not in clients.bridge.proxy.log()
 
 

@@ -133,6 +133,8 @@ UPSTREAM: Final = (
     upstream("asks-for-gssapi", DENIED, "DATABASE_REFUSED", "GSSAPI", "rds_iam"),
     upstream("asks-twice", PROTOCOL, "UPSTREAM_PROTOCOL", "second proof"),
     upstream("closes-after-password", "08006", "UPSTREAM_CLOSED", "closed the connection"),
+    upstream("half-closes", "08006", "UPSTREAM_CLOSED", "closed the connection"),
+    upstream("resets", "08006", "UPSTREAM_CLOSED", "closed the connection"),
     upstream("endless-greeting", PROTOCOL, "UPSTREAM_PROTOCOL", "greeting is over"),
     upstream("drips", "57014", "HANDSHAKE_TIMEOUT", "within 2 s"),
     upstream("is-full", "53300", "DATABASE_REFUSED", "sorry, too many clients already"),

@@ -189,6 +189,13 @@ def test_a_login_and_its_first_query_in_one_segment(bridge: Bridge) -> None:
         assert any(kind == b"D" and b"in one go" in body for kind, body in seen)
 
 
+def test_a_startup_packet_of_postgresqls_own_limit_gets_in(bridge: Bridge) -> None:
+    login = {"user": "app", "database": "app", "application_name": ""}
+    filler = "n" * (10_000 - len(startup(**login)))
+    with RawClient(bridge.ports["plain"]) as client:
+        assert client.log_in(**{**login, "application_name": filler}) is None
+
+
 def test_the_proxys_audit_joins_the_brokers(clients: Clients) -> None:
     """By decision id, with who, what and whether the grant was reused."""
     written = len(clients.bridge.audit("proxy"))

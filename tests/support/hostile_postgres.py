@@ -205,6 +205,19 @@ def endless_greeting(peer: Peer) -> None:
             peer.send(message(b"S", b"name\0" + b"v" * 1000 + b"\0") * 16)
 
 
+def half_closes(peer: Peer) -> None:
+    """Nothing more from here, in the middle of the login, and still listening."""
+    peer.take_startup()
+    peer.socket.shutdown(socket.SHUT_WR)
+    peer.linger()
+
+
+def resets(peer: Peer) -> None:
+    """An RST in the middle of the login."""
+    peer.take_startup()
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def drips(peer: Peer) -> None:
     """One byte of an answer every 0.3 s."""
     peer.take_password()
