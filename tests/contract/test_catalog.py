@@ -148,10 +148,12 @@ async def test_a_slow_watcher_is_told_the_difference_once_and_costs_no_memory(ho
     assert grown_kilobytes < 30_000
 
 
-async def test_two_hundred_watchers_hear_a_change(house: House) -> None:
+async def test_two_hundred_watchers_hear_a_change(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Clients and broker share one loop here, and that machine may be busy.
+    monkeypatch.setattr("tollbridge.client.client._WATCH_SILENCE_SECONDS", 60.0)
     house.register(*[database(f"db-{number}") for number in range(20)])
     identity = house.identity(APP)
-    async with house.serving(), AsyncExitStack() as stack, asyncio.timeout(60):
+    async with house.serving(), AsyncExitStack() as stack, asyncio.timeout(100):
         watchers: list[Watcher] = []
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = []
@@ -159,7 +161,8 @@ async def test_two_hundred_watchers_hear_a_change(house: House) -> None:
             client = await stack.enter_async_context(Client(house.address, identity))
             watchers.append(watcher := Watcher())
             tasks.append(group.create_task(watcher.follow(client.watch_databases())))
-        await eventually(lambda: all(watcher.is_synced for watcher in watchers), 30)
+        await eventually(lambda: all(watcher.is_synced or watcher.failure for watcher in watchers), 60)
+        assert [watcher.failure for watcher in watchers if watcher.failure] == []
         house.register(database("new"))
         await eventually(lambda: all(watcher.events[-1] == Upsert(database("new"), "p1") for watcher in watchers), 30)
         assert len({id(view) for view in house.catalog._views.values()}) == 1

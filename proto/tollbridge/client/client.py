@@ -28,6 +28,8 @@ from tollbridge.v1 import catalog_service_pb2, credential_service_pb2
 
 DEFAULT_DEADLINE_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 5.0
+_WATCH_SILENCE_SECONDS: Final = 15.0
+"""Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
 _DRAIN_MARGIN_SECONDS: Final = 2.0
 _PAGE_SIZE: Final = 200
 
@@ -146,7 +148,7 @@ class Client:
     async def _read(self, stream: Any, lane: Lane, *, bounded: bool) -> Any:
         """The stream's next message; None when it ended well or its lane drains. Raises RpcFailed."""
         try:
-            async with asyncio.timeout(self._deadline if bounded else None):
+            async with asyncio.timeout(_WATCH_SILENCE_SECONDS if bounded else None):
                 message = await stream.read()
         except TimeoutError:
             raise unavailable(f"the broker at {self.target} did not send its catalog in time") from None
