@@ -22,9 +22,10 @@ _log = logging.getLogger(__name__)
 CHECK_SECONDS: Final = 1.0
 """How often, at most, a handshake looks whether the files have changed."""
 
-# The SPIFFE ID specification: scheme, trust domain, path of non-empty segments; 2,048 bytes at most.
+# The SPIFFE ID specification: scheme, trust domain, path of non-empty segments that are not dots; 2,048 bytes at most.
 _SPIFFE: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 _SPIFFE_BYTES: Final = 2048
+_DNS_BYTES: Final = 253
 _DNS: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
@@ -64,6 +65,7 @@ class ClientTls:
         self._allow_dns_identity = allow_dns_identity
         self._clock = clock
         self._checked_at = clock.monotonic()
+        self._complaint = ""
         self._seen = self._signature()
         self._material = self._read()
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {(): self._build((), self._material)}
@@ -94,17 +96,19 @@ class ClientTls:
             seen = self._signature()
             if seen == self._seen:
                 return
-            self._seen = seen
             material = self._read()
             self._contexts = {alpn: self._build(alpn, material) for alpn in self._contexts}
-            self._material = material
         except (OSError, ValueError, TlsFilesError) as error:
-            _log.warning(
-                "new certificate files are not used, the old ones stay in force: %s (%s)",
-                self._files.certificate,
-                error,
-            )
+            # Looked at again in a second: what failed may be this moment (no descriptor free) and not the files.
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _log.warning(
+                    "new certificate files are not used, the old ones stay in force: %s (%s)",
+                    self._files.certificate,
+                    error,
+                )
         else:
+            self._material, self._seen, self._complaint = material, seen, ""
             _log.info("certificate reloaded: %s", self._files.certificate)
 
     def _signature(self) -> tuple[tuple[int, int, int], ...]:
@@ -126,7 +130,7 @@ class ClientTls:
             context.set_alpn_protocols(list(alpn))
         context.sni_callback = _keep_sni
         if self._client_certificates is not ClientCertificates.NONE:
-            context.load_verify_locations(cadata=(material.ca_pem or b"").decode("ascii", "replace"))
+            context.load_verify_locations(cadata=(material.ca_pem or b"").decode("ascii", "ignore"))
             required = self._client_certificates is ClientCertificates.REQUIRED
             context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
         return context
@@ -143,8 +147,8 @@ def identify(certificate: Mapping[str, Any] | None, *, allow_dns: bool) -> tuple
     uris = [value for kind, value in names if kind == "URI"]
     if len(uris) > 1:
         return None, f"it has {len(uris)} URIs, a SPIFFE certificate has exactly one"
-    if uris and uris[0].startswith("spiffe://"):
-        if len(uris[0]) <= _SPIFFE_BYTES and _SPIFFE.fullmatch(uris[0]):
+    if uris:  # whatever it is, the DNS names beside it do not count: the broker reads certificates the same way
+        if len(uris[0]) <= _SPIFFE_BYTES and _SPIFFE.fullmatch(uris[0]) and not {".", ".."} & set(uris[0].split("/")):
             return uris[0], ""
         return None, f"its URI {uris[0][:200]!r} is not a valid SPIFFE ID"
     dns = [value.lower() for kind, value in names if kind == "DNS"]
@@ -152,7 +156,7 @@ def identify(certificate: Mapping[str, Any] | None, *, allow_dns: bool) -> tuple
         return None, "it has no SPIFFE URI, and DNS names are not accepted here (`allow_dns_identity`)"
     if len(dns) != 1:
         return None, f"it has no SPIFFE URI and {len(dns)} DNS names; exactly one is accepted"
-    if not _DNS.fullmatch(dns[0]):
+    if len(dns[0]) > _DNS_BYTES or not _DNS.fullmatch(dns[0]):
         return None, f"its DNS name {dns[0][:200]!r} is no plain host name"
     return f"dns:{dns[0]}", ""
 

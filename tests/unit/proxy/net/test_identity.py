@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import ssl
@@ -36,6 +37,11 @@ URI, DNS = "URI", "DNS"
         ([(URI, "spiffe://td/a//b")], False, None),
         ([(URI, "spiffe://TD/app")], False, None),
         ([(URI, "spiffe://td/app?x=1")], False, None),
+        ([(URI, "spiffe://td/ns/shop/../admin")], False, None),
+        ([(URI, "spiffe://td/./app")], False, None),
+        ([(URI, "https://app.example"), (DNS, "app.example")], True, None),
+        ([(URI, "SPIFFE://td/app"), (DNS, "app.example")], True, None),
+        ([(DNS, "a." * 127 + "example")], True, None),
         ([(URI, "spiffe://td/" + "a" * 2048)], False, None),
         ([], True, None),
     ],
@@ -211,6 +217,38 @@ def test_a_file_that_is_gone_keeps_the_old(ca: TestCa, caplog: pytest.LogCapture
     clock.advance(1.1)
     assert serial(subject.context(), ca)
     assert "old ones stay" in caplog.text
+
+
+def test_what_failed_for_a_moment_is_tried_again(ca: TestCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    files = ca.files(ca.leaf("proxy.example"))
+    subject = ClientTls(
+        ClientTlsFiles(certificate=files[0], key=files[1]), client_certificates=ClientCertificates.NONE, clock=clock
+    )
+    first = serial(subject.context(), ca)
+    overwrite(files, ca.files(ca.leaf("proxy.example")))
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(os, "memfd_create", no_descriptor_free)
+        clock.advance(1.1)
+        assert serial(subject.context(), ca) == first
+    clock.advance(1.1)
+    assert serial(subject.context(), ca) != first
+
+
+def no_descriptor_free(*_: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_bundles_of_authorities_may_carry_comments_in_any_language(ca: TestCa, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("# NetLock Arany Főtanúsítvány\n" + ca.pem, encoding="utf-8")
+    certificate, key = ca.files(ca.leaf("proxy.example"))
+    subject = ClientTls(
+        ClientTlsFiles(certificate=certificate, key=key, client_ca=bundle),
+        client_certificates=ClientCertificates.REQUIRED,
+        clock=FakeClock(),
+    )
+    assert subject.context().get_ca_certs()
 
 
 def test_certificates_need_their_authority(ca: TestCa) -> None:
