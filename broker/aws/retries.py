@@ -13,8 +13,9 @@ from broker.audit import Counters
 from broker.aws.errors import TRANSIENT, AwsFault
 
 ATTEMPTS: Final = 3
-GIVE_UP_SECONDS: Final = 6.0
-"""No attempt starts later than this after the first: callers have deadlines of about 10 s."""
+GIVE_UP_SECONDS: Final = 4.0
+"""No attempt starts later than this after the first. A call that hung for its 5 s is not repeated: callers have
+deadlines of about 10 s, and are to hear that AWS does not answer rather than nothing."""
 BUDGET: Final = 10.0
 """Retries an account may make at once."""
 BUDGET_PER_SECOND: Final = 1.0

@@ -26,7 +26,8 @@ from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
 from tollbridge.reasons import Reason
 from tollbridge.v1 import catalog_service_pb2, credential_service_pb2
 
-DEFAULT_DEADLINE_SECONDS: Final = 5.0
+DEFAULT_DEADLINE_SECONDS: Final = 10.0
+"""Longer than the broker waits for an STS that hangs (7 s), so that its own word on the cause arrives."""
 _CONNECT_SECONDS: Final = 5.0
 _WATCH_SILENCE_SECONDS: Final = 15.0
 """Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
