@@ -20,8 +20,8 @@ from deploy.sandbox.world import World
 from tests.e2e.clients import connection_string
 
 AT_ONCE: Final = 100
-"""Logins under way at one time: what two cores and a PostgreSQL that forks for each can bear."""
-LOGIN_SECONDS: Final = 30
+"""Logins under way at one time, unless told otherwise."""
+LOGIN_SECONDS: Final = 60
 """When a client gives up; it must never come to that."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]

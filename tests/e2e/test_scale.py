@@ -18,6 +18,7 @@ from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.load import (
+    LOGIN_SECONDS,
     crowd,
     decisions,
     enter,
@@ -48,9 +49,9 @@ def spacious(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def roomy(document: Document) -> None:
-    """Doors for a thousand, and time for two busy cores."""
+    """Doors for a thousand at once, and time for two busy cores."""
     for listener in document["listeners"]:
-        listener["limits"] = {"max_connections": 2 * LOGINS, "handshake_seconds": 30}
+        listener["limits"] = {"max_connections": 2 * LOGINS, "handshake_seconds": LOGIN_SECONDS}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ async def test_a_thousand_logins_of_fifty_workloads_cost_one_assume_role(
     bridge: Bridge, aws: Control, spacious: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    async with crowd(logins_of_all(bridge, "rds-postgres", LOGINS)) as logins:
+    async with crowd(logins_of_all(bridge, "rds-postgres", LOGINS), at_once=LOGINS) as logins:
         took = time.monotonic() - began
         with psycopg.connect(spacious.postgres_superuser_dsn) as superuser:
             row = superuser.execute(
@@ -116,7 +117,7 @@ async def test_a_thousand_logins_through_a_role_that_denies_us_cost_one_call(
     bridge: Bridge, aws: Control, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    async with crowd(logins_of_all(bridge, "denied", LOGINS)) as logins:
+    async with crowd(logins_of_all(bridge, "denied", LOGINS), at_once=LOGINS) as logins:
         took = time.monotonic() - began
     assert logins.let_in == []
     assert all(topology.NO_TRUST_ROLE_ARN in told and "trust policy" in told for told in logins.refused)
