@@ -13,6 +13,7 @@ import pytest
 from deploy.sandbox import topology
 from deploy.sandbox.accounts import Accounts, Policy, trust_policy
 from deploy.sandbox.bridge import Bridge
+from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.conftest import Workshop
 from tests.e2e.load import decisions, enter, mtls, refusal
@@ -33,14 +34,21 @@ def from_environment(world: World, _directory: Path) -> dict[str, str]:
     return world.environment()
 
 
+def profile(name: str, key_id: str, secret: str) -> str:
+    """A section of a credentials file."""
+    return f"[{name}]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n\n"
+
+
+def profile_of_broker(name: str, world: World) -> str:
+    """With the keys of the broker's user."""
+    return profile(name, world.broker_access_key_id, world.broker_secret_access_key)
+
+
 def from_shared_files(world: World, directory: Path) -> dict[str, str]:
     """Keys of an IAM user in ~/.aws/credentials, under a profile that is not the default one."""
     credentials = directory / "credentials"
-    credentials.write_text(
-        "[default]\naws_access_key_id = AKIAWRONGWRONGWRONG1\naws_secret_access_key = wrong\n\n"
-        f"[tollbridge]\naws_access_key_id = {world.broker_access_key_id}\n"
-        f"aws_secret_access_key = {world.broker_secret_access_key}\n"
-    )
+    wrong = profile("default", "AKIAWRONGWRONGWRONG1", "wrong")
+    credentials.write_text(wrong + profile_of_broker("tollbridge", world))
     return {**without_keys(world), "AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_PROFILE": "tollbridge"}
 
 
@@ -49,8 +57,7 @@ def from_a_profile_with_a_role(world: World, directory: Path) -> dict[str, str]:
     config = directory / "config"
     config.write_text(
         f"[profile tollbridge]\nrole_arn = {world.broker_role_arn}\nsource_profile = keys\n\n"
-        f"[profile keys]\naws_access_key_id = {world.broker_access_key_id}\n"
-        f"aws_secret_access_key = {world.broker_secret_access_key}\n"
+        + profile_of_broker("profile keys", world)
     )
     return {**without_keys(world), "AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "tollbridge"}
 
@@ -139,8 +146,36 @@ async def test_without_any_keys_the_broker_waits_and_says_what_to_give_it(worksh
     assert "AWS_PROFILE" in why
     told = await refusal(mtls(bridge))
     assert "no usable AWS credentials" in told
-    keys = f"aws_access_key_id = {workshop.world.broker_access_key_id}\n"
-    keys += f"aws_secret_access_key = {workshop.world.broker_secret_access_key}\n"
-    credentials.write_text(f"[default]\n{keys}")
+    credentials.write_text(profile_of_broker("default", workshop.world))
     bridge.broker.wait_ready()
     assert await enter(mtls(bridge)) == "app"
+
+
+async def test_keys_rotated_in_a_file_are_taken_up_by_the_login_that_finds_the_old_ones_gone(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    world = workshop.world
+    iam = Accounts(world.aws_endpoint).iam(topology.BROKER_ACCOUNT)
+    old = iam.create_access_key(UserName=topology.BROKER_USER)["AccessKey"]
+    credentials = tmp_path / "credentials"
+    credentials.write_text(profile("default", old["AccessKeyId"], old["SecretAccessKey"]))
+    bridge = bridge_of(workshop, {**without_keys(world), "AWS_SHARED_CREDENTIALS_FILE": str(credentials)})
+    await enter(mtls(bridge, "app@local"))
+    await enter(mtls(bridge))
+    credentials.write_text(profile_of_broker("default", world))
+    iam.delete_access_key(UserName=topology.BROKER_USER, AccessKeyId=old["AccessKeyId"])
+    assert await enter(mtls(bridge, "app@local")) == "app", "signed with the broker's own keys"
+    assert await enter(mtls(bridge, "app@analytics")) == "app", "through a role assumed with them"
+    assert await enter(mtls(bridge)) == "app", "a role that was assumed with the old ones"
+    assert [line["access_key_id"] for line in decisions(bridge, database="local")] == [
+        old["AccessKeyId"],
+        world.broker_access_key_id,
+    ]
+
+
+async def test_an_instance_whose_session_ends_early_is_asked_for_another(workshop: Workshop, control: Control) -> None:
+    bridge = bridge_of(workshop, workshop.world.instance_environment())
+    await enter(mtls(bridge, "app@local"))
+    assert control.expire_session(role_arn=topology.BROKER_ROLE_ARN) >= 1
+    assert await enter(mtls(bridge, "app@analytics")) == "app", "no role had been assumed yet"
+    assert await enter(mtls(bridge, "app@local")) == "app"
