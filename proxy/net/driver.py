@@ -149,7 +149,7 @@ class Driver:
 
     def interrupt(self, refusal: Refused) -> None:
         """End a running script with a refusal, as its deadline would."""
-        if self._deadline is not None and self._interruption is None:
+        if self._deadline is not None and not self._deadline.expired() and self._interruption is None:
             self._interruption = refusal
             self._deadline.reschedule(asyncio.get_running_loop().time())
 

@@ -198,12 +198,17 @@ class Listener:
 
     def _turn_away(self, link: Link, facts: LoginFacts, reason: Reason, message: str) -> None:
         self._counters.login(reason)
-        if self._leaving >= 2 * self._limits.max_connections:
-            link.abort()  # a flood: not even a goodbye for all of them
+        if self._flooded:
+            link.abort()
             return
         link.write(self._engine.refuse(reason, message))
         self._let_go(link)
         self._log.on_refusal(SessionRefusal(facts=facts, reason=reason, message=message, seconds=0.0))
+
+    @property
+    def _flooded(self) -> bool:
+        """So many goodbyes are under way, each with its descriptor, that who never got in gets none."""
+        return self._leaving >= 2 * self._limits.max_connections
 
     def _let_go(self, link: Link) -> None:
         """Close a link, and count it until it is gone."""
@@ -235,23 +240,28 @@ class Listener:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            outcome = await driver.run(self._engine.login(self.door), self._limits.handshake_seconds)
-            if isinstance(outcome, Established):
-                await self._relay(connection, outcome, loop.time() - started)
-            else:
-                self._counters.login("finished")
-        except Refused as refusal:
-            self._refused(driver, refusal, loop.time() - started)
-        except PeerViolation as violation:
-            if isinstance(violation, PeerClosed) and violation.side is Side.CLIENT and not driver.facts.database:
-                self._counters.login("left")  # a health check, or a client that wanted to know whether we speak TLS
-            else:
-                self._refused(driver, violation.as_refusal(), loop.time() - started)
-        except Exception as fault:  # noqa: BLE001 - a crash harms no other connection
+            try:
+                outcome = await driver.run(self._engine.login(self.door), self._limits.handshake_seconds)
+                if isinstance(outcome, Established):
+                    await self._relay(connection, outcome, loop.time() - started)
+                else:
+                    self._counters.login("finished")
+            except Refused as refusal:
+                self._refused(driver, refusal, loop.time() - started)
+            except PeerViolation as violation:
+                if isinstance(violation, PeerClosed) and violation.side is Side.CLIENT and not driver.facts.database:
+                    self._counters.login("left")  # a health check, or a client that wanted to know if we speak TLS
+                else:
+                    self._refused(driver, violation.as_refusal(), loop.time() - started)
+        except Exception as fault:  # noqa: BLE001 - a crash, of the session log too, harms no other connection
             self._crashed(connection, fault, loop.time() - started)
         finally:
             for side in (link, driver.upstream):
-                if side is not None:
+                if side is None:
+                    continue
+                if connection.relay is None and self._flooded:
+                    side.abort()
+                else:
                     self._let_go(side)
             self._connections.discard(connection)
             self._counters.connections_open -= 1
@@ -300,10 +310,10 @@ class Listener:
         )
 
     def _refused(self, driver: Driver, refusal: Refused, seconds: float) -> None:
-        self._counters.login(refusal.reason)
         self._log.on_refusal(
             SessionRefusal(facts=driver.facts, reason=refusal.reason, message=refusal.message, seconds=seconds)
         )
+        self._counters.login(refusal.reason)
 
     def _crashed(self, connection: _Connection, fault: Exception, seconds: float) -> None:
         """Our own bug. The message of a foreign exception can hold anything, so only its type and place are logged."""

@@ -156,6 +156,29 @@ async def test_a_session_log_that_fails_harms_no_other(ca: TestCa, tmp_path: Pat
         assert stage.counters.sessions_open == 1
 
 
+async def test_a_refusal_that_cannot_be_logged_harms_no_other(ca: TestCa, tmp_path: Path) -> None:
+    async with proxy_stage(ca, tmp_path, limits=Limits(handshake_seconds=0.2)) as stage:
+        client = await stage.login()
+        stage.log.on_refusal = None  # type: ignore[assignment,method-assign]
+        for said in (b"", b"SX"):  # silence is refused at the deadline, plaintext before TLS is a violation
+            victim = await stage.dial()
+            await victim.send(said)
+            await victim.to_end()
+        await until(lambda: stage.counters.crashes == 2)
+        await client.send(b"ok\n")
+        assert await client.exactly(3) == b"ok\n"
+        assert stage.listener.open_connections == stage.counters.connections_open == 1
+
+
+async def test_clients_that_never_got_in_and_do_not_leave_are_bounded(ca: TestCa, tmp_path: Path) -> None:
+    limits = Limits(max_connections=5)
+    async with proxy_stage(ca, tmp_path, limits=limits) as stage:
+        for number in range(60):
+            await (await stage.dial()).send(b"SX")  # refused at once; none of them closes
+            await until(lambda: stage.counters.logins.get(Reason.CLIENT_PROTOCOL) == number + 1)  # noqa: B023
+        assert stage.listener._leaving <= 2 * limits.max_connections
+
+
 async def cancel(stage_dial: Peer, key: bytes) -> bytes:
     await stage_dial.send(b"X" + key)
     await stage_dial.finish()
