@@ -58,6 +58,7 @@ class Reason(StrEnum):
     DRAINING = "DRAINING"
     SESSION_IDLE = "SESSION_IDLE"
     SESSION_TOO_LONG = "SESSION_TOO_LONG"
+    LOGIN_RATE_LIMITED = "LOGIN_RATE_LIMITED"
 
 
 class Fixer(StrEnum):
@@ -133,6 +134,7 @@ def _rows() -> dict[Reason, Row]:
         Reason.DRAINING: Row(Code.UNAVAILABLE, True, operator),
         Reason.SESSION_IDLE: Row(Code.UNAVAILABLE, True, caller),
         Reason.SESSION_TOO_LONG: Row(Code.UNAVAILABLE, True, caller),
+        Reason.LOGIN_RATE_LIMITED: Row(Code.RESOURCE_EXHAUSTED, True, operator),
     }
 
 

@@ -45,6 +45,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_DRAINING: _ClassVar[Reason]
     REASON_SESSION_IDLE: _ClassVar[Reason]
     REASON_SESSION_TOO_LONG: _ClassVar[Reason]
+    REASON_LOGIN_RATE_LIMITED: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_INVALID_REQUEST: Reason
 REASON_CALLER_UNIDENTIFIED: Reason
@@ -84,3 +85,4 @@ REASON_TOO_MANY_CONNECTIONS: Reason
 REASON_DRAINING: Reason
 REASON_SESSION_IDLE: Reason
 REASON_SESSION_TOO_LONG: Reason
+REASON_LOGIN_RATE_LIMITED: Reason

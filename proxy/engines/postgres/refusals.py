@@ -137,6 +137,9 @@ def _rows() -> dict[Reason, NativeRow]:
         Reason.DRAINING: NativeRow("57P01", "Connect again: another replica takes the session."),
         Reason.SESSION_IDLE: NativeRow("57P05", "Connect again, or have the operator raise `idle_seconds`."),
         Reason.SESSION_TOO_LONG: NativeRow("57P01", "Connect again, or have the operator raise `max_session_seconds`."),
+        Reason.LOGIN_RATE_LIMITED: NativeRow(
+            "53300", "Wait as long as the message says, keep connections in a pool, or have `logins_per_second` raised."
+        ),
     }
 
 
