@@ -30,7 +30,7 @@ EXAMPLE: Final = {"assume_role_arn": topology.EXAMPLE_ROLE_ARN, "external_id": t
 
 def role(name: str) -> str:
     """A role of the example account that only one test uses."""
-    return topology.TEST_ROLES_ARN.replace("test-*", f"test-{name}")
+    return topology.TEST_ROLES_ARN.replace("test-*", f"test-table-{name}")
 
 
 TEST_ROLES: Final = ("throttled", "failing", "slow", "hanging", "expired", "recreated", "deleted", "narrowed")

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import psycopg
 import pytest
 
 from deploy.sandbox import MissingEngine, Sandbox
-from deploy.sandbox.bridge import Bridge, unchanged
+from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import Arrangement
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
-def missing(why: str) -> None:
+def missing(why: str) -> NoReturn:
     """Skip, or fail where the engines were promised."""
     if os.environ.get("TOLLBRIDGE_REQUIRE_ENGINES") == "1":
         pytest.fail(why)
@@ -128,7 +128,6 @@ class Workshop:
 
     def bridge(self, *, up: bool = True, **changes: Any) -> Bridge:
         """A bridge with the sandbox's three databases; `changes` as Bridge takes them."""
-        changes.setdefault("change_broker", unchanged)
         bridge = Bridge(self.world, self.directory / f"bridge-{len(self.made)}", **changes)
         self.made.append(bridge)
         if up:

@@ -1,4 +1,7 @@
-"""While a part is away, running sessions go on, logins get in or get one clear native error, and all recovers."""
+"""STS or a database is away, a proxy drains, a session is over its limit, a proxy is not whom it speaks for.
+
+What holds while the broker is away is in test_broker_away.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import pytest
 from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
-from tests.e2e.conftest import Leaks, Workshop
+from tests.e2e.conftest import Workshop
 from tests.support.forwarder import Forwarder
 from tests.support.raw_postgres import NativeError, RawClient, attempt, query
 
@@ -28,11 +31,6 @@ def brief(document: Document) -> None:
     for listener in document["listeners"]:
         listener["limits"] = {"handshake_seconds": HANDSHAKE_SECONDS}
     document["drain"] = {"seconds": 1.5}
-
-
-def rechecking(document: Document) -> None:
-    """A decision stands for a second."""
-    document["limits"] = {"recheck_seconds": 1}
 
 
 def plain(bridge: Bridge) -> psycopg.Connection[tuple[Any, ...]]:
@@ -62,63 +60,6 @@ def let_in(bridge: Bridge, user: str = "app") -> bool:
         return attempt(bridge.ports["app"], user=user) is None
     except (ConnectionError, EOFError):
         return False
-
-
-class TestBrokerAway:
-    def test_sessions_go_on_held_grants_work_and_others_hear_why_not(self, workshop: Workshop, leaks: Leaks) -> None:
-        bridge = workshop.bridge(change_broker=rechecking, change_proxy=brief)
-        with plain(bridge) as session:
-            bridge.broker.kill()
-            assert session.execute("select 1").fetchone() == (1,)
-            assert let_in(bridge)
-            time.sleep(1.5)  # the decision is due to be asked for again, and nobody answers
-            assert let_in(bridge)
-            error = refusal(bridge, user="readonly")
-            assert (error.sqlstate, "broker" in error.text) == (NOT_NOW, True)
-            assert leaks.found_in(error.text) == []
-            bridge.broker.start()
-            eventually(lambda: let_in(bridge, "readonly"))
-            assert session.execute("select 1").fetchone() == (1,)
-
-    def test_a_broker_that_hangs_costs_a_held_grant_two_seconds_and_others_their_deadline(
-        self, workshop: Workshop
-    ) -> None:
-        bridge = workshop.bridge(change_broker=rechecking, change_proxy=brief)
-        assert let_in(bridge)
-        time.sleep(1.5)
-        bridge.broker.send(signal.SIGSTOP)
-        try:
-            assert let_in(bridge)
-            error = refusal(bridge, user="readonly")
-            assert error.sqlstate in (NOT_NOW, "57014")
-        finally:
-            bridge.broker.send(signal.SIGCONT)
-        eventually(lambda: let_in(bridge, "readonly"))
-
-    def test_a_proxy_that_never_heard_from_a_broker_is_live_and_not_ready(self, workshop: Workshop) -> None:
-        bridge = workshop.bridge(up=False, change_proxy=brief)
-        bridge.proxy.start(wait=False)
-        eventually(lambda: live(bridge))
-        assert not bridge.proxy.ready()
-        error = refusal(bridge)
-        assert (error.sqlstate, "broker" in error.text) == (NOT_NOW, True)
-        bridge.broker.start()
-        eventually(bridge.proxy.ready)
-        eventually(lambda: let_in(bridge))
-
-    def test_a_withdrawn_permission_is_felt_by_the_next_login_after_the_broker_restarts(
-        self, workshop: Workshop
-    ) -> None:
-        """The new policy version moves held grants past their decision, whatever was left of it."""
-        bridge = workshop.bridge(change_proxy=brief)
-        with plain(bridge) as session:
-            bridge.broker.stop()
-            bridge.change_broker = lambda document: document["access"]["rules"][0].update(db_users=["readonly"])
-            bridge.write_broker_config()
-            bridge.broker.start()
-            eventually(lambda: not let_in(bridge), seconds=20)
-            assert refusal(bridge).sqlstate == "28000"
-            assert session.execute("select 1").fetchone() == (1,)
 
 
 class TestStsAway:
@@ -285,14 +226,6 @@ class TestProxyRows:
         assert error.sqlstate == NOT_NOW
         assert not proxy.ready()
         assert bridge.audit("broker") == []
-
-
-def live(bridge: Bridge) -> bool:
-    """What /livez says."""
-    try:
-        return bridge.proxy.admin("/livez")[0] == 200
-    except OSError:
-        return False
 
 
 def listening(port: int) -> bool:

@@ -33,7 +33,7 @@ from tollbridge.v1.credential_service_pb2 import IssueCredentialResponse
 ISSUE: Final = "/tollbridge.v1.CredentialService/IssueCredential"
 PIECE: Final = 20
 """Characters. Whoever shows 39 characters of a secret in a row shows one piece whole."""
-ROLES: Final = ("dead", "ended", "powerless", "throttled", "broken", "overlong")
+ROLES: Final = ("dead", "ended", "disarmed", "throttled", "broken", "overlong")
 OVERLONG: Final = {
     "name": "overlong",
     "role_arns": [role("overlong")],
@@ -140,13 +140,13 @@ async def run(bridge: Bridge, control: Control, found: Evidence) -> None:
     await enter(app(bridge))
     accounts.recreate_role(role("dead"))
     control.expire_session(role_arn=role("ended"))
-    accounts.remove_role_policy(role("powerless"))
+    accounts.remove_role_policy(role("disarmed"))
     control.inject_fault("throttle", role_arn=role("throttled"))
     control.inject_fault("error500", role_arn=role("broken"))
     await enter(mtls(bridge, "app@dead", "worker-00"))
     await enter(mtls(bridge, "app@ended", "worker-00"))
     for user in (
-        *(f"app@{name}" for name in ("powerless", "throttled", "broken", "overlong")),
+        *(f"app@{name}" for name in ("disarmed", "throttled", "broken", "overlong")),
         *(f"app@{name}" for name in ("wrong-id", "no-trust", "no-connect", "no-such-database")),
         "admin@rds-postgres",
         "x" * 60 + "@rds-postgres",
