@@ -35,8 +35,9 @@ from tollbridge.reasons import Reason
 
 SDK_ERRORS: Final = (ClientError, BotoCoreError, ResponseParserError)
 """What a call through the SDK raises. A garbled answer is a ResponseParserError, which is no BotoCoreError."""
-CREDENTIAL_ERRORS: Final = (*SDK_ERRORS, OSError, RuntimeError, ValueError, KeyError)
-"""What reading credentials raises: also a token file that is missing, JSON that is none, credentials found expired."""
+CREDENTIAL_ERRORS: Final = (*SDK_ERRORS, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
+"""What reading credentials raises: also a token file that is missing, JSON that is none or another kind of value than
+the SDK takes for granted, credentials found expired."""
 
 SKEWED_SECONDS: Final = 300.0
 """AWS refuses signatures that are further from its time than this."""
@@ -265,9 +266,10 @@ def _invalid_text(fault: AwsFault, call: Call, hop: Hop) -> str:
         return f"AWS STS is not activated in region {call.region}: activate it, or choose another STS region"
     if fault.code == "PackedPolicyTooLarge":
         return f"the session tags of role {hop.role_arn} are too long together ({fault.code}): shorten session_tags"
-    said = _clean(fault.detail)
-    if hop.external_id:
+    said = fault.detail
+    if hop.external_id:  # before anything is cut: what is left of a cut one would not be recognised
         said = said.replace(hop.external_id.reveal(), "<external_id>")
+    said = _clean(said)
     return (
         f"AWS refuses the parameters of sts:AssumeRole on {hop.role_arn} ({fault.code}: {said}). Likely: session"
         f" duration {hop.duration_seconds} s is over the role's MaxSessionDuration (or over 3600 s while the broker"

@@ -27,6 +27,9 @@ CHAINED_MAX_SECONDS: Final = 3600
 _RESIGN_SECONDS: Final = 60.0
 """A signature refused is made again when the clock turned out to be this much wrong."""
 
+BASE_SECONDS: Final = 20.0
+"""How long the SDK's chain may take. Its own calls are shorter; a `credential_process` may wait for ever."""
+
 _R = TypeVar("_R", bound=Mapping[str, Any])
 
 
@@ -44,13 +47,21 @@ class BotoSts:
         self._region = region
         self._clients = StsClients(clock=clock, counters=counters)
         self._retries = Retries(monotonic=clock.monotonic, counters=counters, sleep=sleep)
+        self._reading: asyncio.Task[BaseKeys] | None = None
         self.base_source = ""
         """Which provider of the SDK's chain the base keys came from."""
 
     async def base_session(self) -> AccountSession:
         """The broker's own identity: keys from the chain, and whose they are (asked once per reading)."""
         try:
-            keys = await self._clients.in_thread(lambda: read_base_keys(self._region))
+            async with asyncio.timeout(BASE_SECONDS):
+                keys = await asyncio.shield(self._read_base_keys())
+        except TimeoutError:
+            raise BrokerError(
+                Reason.BASE_CREDENTIALS_MISSING,
+                f"the AWS SDK has not come by the broker's own credentials in {BASE_SECONDS:g} s: check what its chain"
+                " asks here, a credential_process most of all",
+            ) from None
         except AwsFault as fault:
             raise BrokerError(
                 Reason.BASE_CREDENTIALS_MISSING, no_credentials_text(fault), metadata={"aws_code": fault.code}
@@ -111,6 +122,13 @@ class BotoSts:
     def close(self) -> None:
         """End the threads."""
         self._clients.close()
+
+    def _read_base_keys(self) -> asyncio.Task[BaseKeys]:
+        """The reading under way, or a new one: one that hangs must not take a thread more with each attempt."""
+        if self._reading is None or self._reading.done():
+            work = self._clients.in_thread(lambda: read_base_keys(self._region))
+            self._reading = asyncio.get_running_loop().create_task(work, name="base keys")
+        return self._reading
 
     async def _arn_of(self, keys: BaseKeys) -> str:
         signer = AccountSession(

@@ -192,3 +192,27 @@ async def test_rotated_files_are_seen_at_the_next_reading(
         f"[bridge]\naws_access_key_id = {key_id}\naws_secret_access_key = {keys.secret}\n"
     )
     assert (await sts.base_session()).access_key_id == key_id
+
+
+def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(f"[default]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+
+
+async def test_a_process_that_says_what_the_sdk_does_not_expect(
+    sts: BotoSts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    process(monkeypatch, tmp_path, "echo []")
+    assert "no usable AWS credentials" in (await refused(sts)).message
+
+
+async def test_a_process_that_does_not_answer_holds_up_one_thread_and_nobody_for_ever(
+    sts: BotoSts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    process(monkeypatch, tmp_path, f"sh -c 'echo >> {started}; sleep 1'")
+    monkeypatch.setattr("broker.aws.sts.BASE_SECONDS", 0.3)
+    for _ in range(2):
+        assert "credential_process" in (await refused(sts)).message
+    assert started.read_text() == "\n"

@@ -159,6 +159,9 @@ async def test_parameters_that_make_no_sense(aws: Aws, sts: BotoSts) -> None:
     error = await refused(sts, base)
     assert error.reason is Reason.ASSUME_ROLE_INVALID
     assert "MaxSessionDuration" in error.message
+    long = "L" * 400
+    aws.answers = [Answer(400, "ValidationError", f"Value '{long}' at 'externalId' failed to satisfy constraint")]
+    assert "LLLL" not in (await refused(sts, base, replace(HOP, external_id=Secret(long)))).message
     aws.answers = [Answer(403, "RegionDisabledException")]
     assert "eu-central-1" in (await refused(sts, base)).message
 
