@@ -79,6 +79,8 @@ def read(files: TlsFiles) -> TlsMaterial:
             f"{files.cert_file} and {files.key_file} are not a certificate and its private key, both PEM "
             f"({error.reason or error}); they may be half replaced"
         ) from error
+    except OSError as error:  # no descriptor free: a watch must live through that
+        raise TlsFilesError(f"cannot load {files.cert_file} and its key: {error.strerror or error}") from error
     if material.ca_pem is not None:
         try:
             # Bundles carry comments in any encoding; what counts is ASCII.

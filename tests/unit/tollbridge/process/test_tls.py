@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -111,6 +113,20 @@ async def test_a_watch_takes_over_what_fits_and_tells_everybody_once(ca: TestCa)
     assert await watch.poll()
     assert not await watch.poll()
     assert heard == [watch.material] == [tls.read(new)]
+    assert (watch.rotations, watch.rejected) == (1, 1)
+
+
+async def test_a_watch_lives_through_a_lack_of_descriptors(ca: TestCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor_free(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    current, new = files(ca, "a"), files(ca, "b")
+    watch = TlsWatch(current, what="test")
+    replace(current, new, "cert_file", "key_file")
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(os, "memfd_create", no_descriptor_free)
+        assert not await watch.poll()
+    assert await watch.poll()
     assert (watch.rotations, watch.rejected) == (1, 1)
 
 
