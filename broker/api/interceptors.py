@@ -110,7 +110,8 @@ class Guard(grpc.aio.ServerInterceptor):
         """End the streams of services that are not ours (health): an open one would use up the grace of a stop."""
         now = asyncio.get_running_loop().time()
         for scope in self._scopes:
-            scope.reschedule(now)
+            if not scope.expired():  # a stop that is cut short is followed by another, perhaps at this moment
+                scope.reschedule(now)
 
     async def intercept_service(
         self,
