@@ -16,6 +16,7 @@ from broker.audit import Audit, Signature
 from broker.errors import BrokerError
 from broker.issuers import CachingIssuer, Issuers, issuer_for
 from broker.model import AccountSession, ChainKey, GrantRequest, IssuedCredential, RegisteredDatabase
+from broker.registry.products import name_limit
 from broker.sessions.checks import check_account, check_partition
 from broker.sessions.keeper import Verdict
 from broker.sessions.pool import Pool
@@ -125,6 +126,7 @@ class Grants:
         try:
             validate(request)
             database = self._locate(request)
+            check_names(request, database.facts)
             self._authorize(request, database, trace)
             credential = await self._credential(request, database, trace)
         except BrokerError as error:
@@ -277,6 +279,18 @@ def validate(request: GrantRequest) -> None:
     _check("db_user", request.db_user, DB_USER_MAX, required=True)
     _check("db_name", request.db_name, NAME_MAX, required=False)
     _check("rejected", request.rejected, CREDENTIAL_ID_MAX, required=False)
+
+
+def check_names(request: GrantRequest, database: Database) -> None:
+    """Raise INVALID_REQUEST for names that the server would read as others than those decided about."""
+    limit = name_limit(database)
+    for name, value in (("db_user", request.db_user), ("db_name", request.db_name)):
+        if limit is not None and (size := len(value.encode())) > limit:
+            raise BrokerError(
+                Reason.INVALID_REQUEST,
+                f"{name} has {size} bytes; {database.product} cuts names off after {limit}: use the name that is left",
+                metadata={"field": name, "database": database.name},
+            )
 
 
 def _check(name: str, value: str, limit: int, *, required: bool) -> None:

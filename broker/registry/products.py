@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollbridge.model import Product, Protocol, TrustStore
+from tollbridge.model import Database, Product, Protocol, TrustStore
 
 ISSUED: Final = frozenset({Product.RDS, Product.RDSPROXY})
 """Products the broker can issue credentials for in this version."""
@@ -34,6 +34,13 @@ TRUST_STORES: Final = {
 }
 """Who signs their certificates; the others' chain to public CAs (RDS Proxy's too)."""
 
+_POSTGRES_NAME_BYTES: Final = {
+    Product.RDS: 63,
+    Product.RDSPROXY: 63,
+    Product.DSQL: 63,
+    Product.REDSHIFT: 127,
+    Product.REDSHIFT_SERVERLESS: 127,
+}
 ROLE_IS_USER: Final = frozenset(
     {
         Product.REDSHIFT_SERVERLESS,
@@ -69,3 +76,11 @@ BY_PROTOCOL: Final = {
     Protocol.MONGODB: Product.DOCDB,
 }
 """Where nothing else tells."""
+
+
+def name_limit(database: Database) -> int | None:
+    """How many bytes of the name of a user or logical database count; None where longer ones are simply unknown.
+
+    PostgreSQL cuts longer names off without a word: a session would enter another database than was decided about.
+    """
+    return _POSTGRES_NAME_BYTES.get(database.product) if database.protocol is Protocol.POSTGRES else None

@@ -170,6 +170,9 @@ async def test_attribution_gives_each_workload_its_session(bridge: Bridge) -> No
         ({"name": "x" * 256}, Reason.INVALID_REQUEST),
         ({"db_name": "x" * 256}, Reason.INVALID_REQUEST),
         ({"workload": "x" * 2049}, Reason.INVALID_REQUEST),
+        ({"db_name": "x" * 64}, Reason.INVALID_REQUEST),  # PostgreSQL would enter "x" * 63
+        ({"db_name": "é" * 32}, Reason.INVALID_REQUEST),
+        ({"db_user": "x" * 64}, Reason.INVALID_REQUEST),
         ({"rejected": "x" * 65}, Reason.INVALID_REQUEST),
     ],
 )
@@ -185,6 +188,11 @@ async def test_refusals_have_a_reason_a_line_and_cost_no_call(
     assert "\n" not in bridge.lines[0]
     assert len(bridge.lines[0]) < 10_000
     assert bridge.sts.assumed == []
+
+
+async def test_the_longest_names_are_fine(bridge: Bridge) -> None:
+    grant = await bridge.grants.issue(request(db_user="u" * 63, db_name="é" * 31))
+    assert grant.credential.user == "u" * 63
 
 
 async def test_names_in_any_script_are_fine(bridge: Bridge) -> None:
