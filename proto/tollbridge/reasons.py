@@ -36,6 +36,8 @@ class Reason(StrEnum):
     AWS_THROTTLED = "AWS_THROTTLED"
     AWS_UNAVAILABLE = "AWS_UNAVAILABLE"
     PRODUCT_UNSUPPORTED = "PRODUCT_UNSUPPORTED"
+    CREDENTIAL_DENIED = "CREDENTIAL_DENIED"
+    CREDENTIAL_INVALID = "CREDENTIAL_INVALID"
 
     BROKER_UNAVAILABLE = "BROKER_UNAVAILABLE"
     BROKER_OVERLOADED = "BROKER_OVERLOADED"
@@ -115,6 +117,8 @@ def _rows() -> dict[Reason, Row]:
         Reason.AWS_THROTTLED: Row(Code.RESOURCE_EXHAUSTED, True, aws),
         Reason.AWS_UNAVAILABLE: Row(Code.UNAVAILABLE, True, aws),
         Reason.PRODUCT_UNSUPPORTED: Row(Code.UNIMPLEMENTED, False, operator),
+        Reason.CREDENTIAL_DENIED: Row(Code.FAILED_PRECONDITION, False, operator),
+        Reason.CREDENTIAL_INVALID: Row(Code.FAILED_PRECONDITION, False, operator),
         Reason.BROKER_UNAVAILABLE: Row(Code.UNAVAILABLE, True, operator),
         Reason.BROKER_OVERLOADED: Row(Code.RESOURCE_EXHAUSTED, True, operator),
         Reason.INTERNAL: Row(Code.INTERNAL, False, operator),

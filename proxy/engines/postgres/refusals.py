@@ -94,6 +94,12 @@ def _rows() -> dict[Reason, NativeRow]:
         Reason.PRODUCT_UNSUPPORTED: NativeRow(
             "0A000", "Upgrade the broker, or register a product that it can log in to."
         ),
+        Reason.CREDENTIAL_DENIED: NativeRow(
+            denied, "The IAM role that asks AWS for the database's password lacks the permission the message names."
+        ),
+        Reason.CREDENTIAL_INVALID: NativeRow(
+            misconfigured, "Correct what the broker knows of this database: cluster or workgroup, region, account."
+        ),
         Reason.BROKER_UNAVAILABLE: NativeRow(
             not_now, "Try again in some seconds; the operator should check the broker and the way to it."
         ),
