@@ -1,10 +1,11 @@
-"""``python -m deploy.sandbox up|down|status|env [--dir DIR]``"""
+"""``python -m deploy.sandbox up|down|status|env [--dir DIR] [--engines NAME,...]``"""
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
 
+from deploy.sandbox.engines import DEFAULT, ENGINES
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.sandbox import Sandbox
 from deploy.sandbox.world import World
@@ -14,8 +15,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.sandbox", description="AWS accounts and databases, local.")
     parser.add_argument("command", choices=("up", "down", "status", "env"))
     parser.add_argument("--dir", type=Path, default=Path(".sandbox"), help="where it lives (default: %(default)s)")
+    parser.add_argument(
+        "--engines",
+        type=lambda text: tuple(text.split(",")),
+        default=tuple(DEFAULT),
+        help=f"for up: comma-separated, of {', '.join(ENGINES)} (default: {','.join(DEFAULT)})",
+    )
     options = parser.parse_args(arguments)
-    sandbox = Sandbox(options.dir, detached=True)
+    try:
+        sandbox = Sandbox(options.dir, detached=True, engine_names=options.engines)
+    except SandboxError as error:
+        parser.error(str(error))
     if options.command == "down":
         sandbox.down()
         return 0

@@ -13,6 +13,7 @@ from botocore.config import Config
 from deploy.sandbox import topology
 
 CONNECT_POLICY = "connect"
+MORE_PRODUCTS_POLICY = "more-products"
 ASSUME_POLICY = "assume"
 ROLE_SESSION_SECONDS = 3600
 LONG_SESSION_SECONDS = 43200
@@ -52,6 +53,12 @@ def rds_policy(database: topology.DatabaseSpec, db_users: Iterable[str] = topolo
         allow("rds-db:connect", [database.connect_arn(user) for user in db_users]),
         allow(["rds:DescribeDBClusters", "rds:DescribeDBInstances"], "*"),
     )
+
+
+def more_products_policy() -> Policy:
+    """What example-role may do beside its first database."""
+    users = [topology.RDS_MARIADB.connect_arn(user) for user in topology.IAM_DB_USERS]
+    return policy(allow("rds-db:connect", users))
 
 
 class Accounts:
@@ -100,6 +107,7 @@ class Accounts:
             f"arn:aws:iam::{topology.EXAMPLE_ACCOUNT}:root", external_id=topology.EXAMPLE_EXTERNAL_ID
         )
         self.create_role(topology.EXAMPLE_ROLE_ARN, trust=trusted, permissions=example)
+        self.put_role_policy(topology.EXAMPLE_ROLE_ARN, MORE_PRODUCTS_POLICY, more_products_policy())
         self.create_role(topology.NO_CONNECT_ROLE_ARN, trust=trusted)
         self.create_role(topology.NO_TRUST_ROLE_ARN, trust=somebody_else, permissions=example)
         self.create_role(topology.UNLISTED_ROLE_ARN, trust=trusted, permissions=example)

@@ -14,7 +14,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,9 +26,11 @@ from typing import Any, Self
 
 import yaml
 
+from deploy.sandbox.commands import free_port as free_port
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.pki import CertificateAuthority
-from deploy.sandbox.world import World
+from deploy.sandbox.world import Database, World
+from proxy.engines import ENGINES
 
 TRUST_DOMAIN = "spiffe://example.org"
 BROKER_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/broker"
@@ -40,6 +41,9 @@ START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 REPOSITORY = Path(__file__).parents[2]
 
+OTHER_DB_USERS = ("app", "readonly")
+"""Who gets into the databases that are not PostgreSQL on RDS."""
+
 Document = dict[str, Any]
 """A configuration before it is written as YAML."""
 Change = Callable[[Document], None]
@@ -49,11 +53,21 @@ def unchanged(_document: Document) -> None:
     """The change that is none."""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+OTHER_LABEL = "staging"
+"""``env`` of databases other than PostgreSQL on RDS: rules for them hold no db_names, which most cannot show."""
+
+
+def spoken(world: World) -> dict[str, str]:
+    """Name -> protocol of the databases beside the usual ones that this tree's proxy can speak to."""
+    return {
+        database.name: database.protocol
+        for database in world.databases
+        if not _is_usual(database) and database.protocol in ENGINES
+    }
+
+
+def _is_usual(database: Database) -> bool:
+    return (database.protocol, database.product) == ("postgres", "rds")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -160,7 +174,8 @@ class Bridge:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Added to the broker's environment, over what the sandbox says."""
     ports: dict[str, int] = field(default_factory=dict)
-    """broker, broker_admin, proxy_admin, and one for each listener's name."""
+    """broker, broker_admin, proxy_admin, and one for each listener's name: app and mtls, and one named after each
+    database of ``spoken``."""
     broker: Daemon = field(init=False)
     proxy: Daemon = field(init=False)
     proxies: dict[str, Daemon] = field(init=False, default_factory=dict)
@@ -174,7 +189,7 @@ class Bridge:
         self.issue("client", APP_WORKLOAD)
         self.write_broker_config()
         self.broker = self._daemon("broker", "broker", {**self.world.environment(), **self.environment})
-        self.proxy = self._make_proxy("proxy", PROXY_ID, self.change_proxy, {"app": "app", "mtls": "mtls"})
+        self.proxy = self._make_proxy("proxy", PROXY_ID, self.change_proxy, self._own_ports())
 
     def __enter__(self) -> Self:
         try:
@@ -211,6 +226,9 @@ class Bridge:
     def add_proxy(self, name: str, spiffe_id: str, change: Change = unchanged) -> Daemon:
         """One more proxy with an identity of its own, not started. Its ports are NAME_app, NAME_mtls, NAME_admin."""
         return self._make_proxy(name, spiffe_id, change, {"app": f"{name}_app", "mtls": f"{name}_mtls"})
+
+    def _own_ports(self) -> dict[str, str]:
+        return {name: name for name in ("app", "mtls", *spoken(self.world))}
 
     def _make_proxy(self, name: str, spiffe_id: str, change: Change, ports: Mapping[str, str]) -> Daemon:
         for port in (*ports.values(), f"{name}_admin"):
@@ -263,14 +281,15 @@ class Bridge:
                 "databases": [
                     {
                         "name": database.name,
-                        "protocol": "postgres",
+                        "protocol": database.protocol,
                         "uri": database.endpoint,
-                        "static_labels": {"env": "dev"},
+                        "static_labels": {"env": "dev" if _is_usual(database) else OTHER_LABEL},
                         "aws": {"assume_role_arn": database.role_arn, "external_id": database.external_id}
                         if database.role_arn
                         else {"account_id": database.account_id},
                     }
                     for database in self.world.databases
+                    if _is_usual(database) or database.name in spoken(self.world)
                 ],
             },
             "access": {
@@ -304,11 +323,17 @@ class Bridge:
             "admin": {"address": f"127.0.0.1:{self.ports['broker_admin']}"},
             "audit": {"file": self.file("broker-audit.jsonl")},
         }
+        if spoken(self.world):
+            others = {"db_labels": {"env": [OTHER_LABEL]}, "db_users": list(OTHER_DB_USERS)}
+            document["access"]["rules"].append(
+                {"name": "shop-in-staging", "workloads": [f"{TRUST_DOMAIN}/ns/shop/*"], **others}
+            )
+            document["proxies"][0]["db_labels"]["env"].append(OTHER_LABEL)
         self._write("broker.yaml", document, self.change_broker)
 
     def write_proxy_config(self) -> None:
         """proxy.yaml again, after `change_proxy` or a port has changed."""
-        self._write("proxy.yaml", self._proxy_document("proxy", {"app": "app", "mtls": "mtls"}), self.change_proxy)
+        self._write("proxy.yaml", self._proxy_document("proxy", self._own_ports()), self.change_proxy)
 
     def _proxy_document(self, name: str, ports: Mapping[str, str]) -> Document:
         """A loopback listener for one workload, and an mTLS one routed by login name."""
@@ -334,6 +359,18 @@ class Bridge:
                     "tls": {**files, "client_ca_file": self.file("mesh-ca.crt")},
                     "route": "login_name",
                 },
+                *(
+                    {
+                        "name": database,
+                        "protocol": protocol,
+                        "address": f"127.0.0.1:{self.ports[ports[database]]}",
+                        "tls": {**files, "required": False},
+                        "workload": APP_WORKLOAD,
+                        "database": database,
+                    }
+                    for database, protocol in spoken(self.world).items()
+                    if database in ports
+                ),
             ],
             # The sandbox's databases listen on this machine and prove their real names with the sandbox's CA.
             "dial": self.world.dial,

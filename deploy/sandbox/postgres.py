@@ -6,19 +6,19 @@ promise nothing about their data: no fsync, thrown away with the sandbox.
 
 import hashlib
 import os
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.sandbox import processes
+from deploy.sandbox import commands, ministack_venv, processes, topology
 from deploy.sandbox.errors import MissingEngine, SandboxError
+from deploy.sandbox.ground import Ground
 from deploy.sandbox.pam import INSTALL_LINE, Quarters
+from deploy.sandbox.world import Database
 
 MAX_CONNECTIONS = 300
 START_TIMEOUT_SECONDS = 30.0
@@ -91,6 +91,25 @@ def binaries() -> Path:
     raise MissingEngine(f"PostgreSQL's server programs are not installed. Install them: {INSTALL_LINE}")
 
 
+def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
+    """One server for each database, all at once."""
+    template = ensure_template(ministack_venv.CACHE, ground.runtime, ground.quarters)
+    with ThreadPoolExecutor(max_workers=len(specs)) as pool:
+        return list(pool.map(lambda spec: _launch(ground, spec, template), specs))
+
+
+def _launch(ground: Ground, spec: topology.DatabaseSpec, template: Path) -> Database:
+    server = Server(
+        name=spec.name,
+        directory=ground.make_directory(spec.name),
+        log_file=ground.logs / f"postgres-{spec.name}.log",
+    )
+    ground.authority.issue(server.certificate_file, server.key_file, dns_names=[spec.host])
+    prepare(server, template, ground.quarters, ground.service(spec), ground.max_connections)
+    port = start(server, ground.quarters, ground.ledger)
+    return Database.of(spec, local_port=port, superuser_dsn=server.superuser_dsn(port, topology.DB_NAME))
+
+
 def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     """A data directory to copy servers from. Built in ``runtime``, which the server's user can reach."""
     programs = binaries()
@@ -106,18 +125,18 @@ def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     as_user = quarters.run_as
     server: tuple[str | Path, ...] = (*as_user, programs / "pg_ctl", "--silent", "--wait", "--pgdata", data)
     options = f"-c listen_addresses='' -c unix_socket_directories='{home}' -c fsync=off"
-    _run(*as_user, programs / "initdb", "--pgdata", data, "--username=postgres", "--auth=trust", "--encoding=UTF8",
-         "--locale=C.UTF-8", "--no-sync")  # fmt: skip
-    _run(*server, "--options", options, "start")
+    commands.run(*as_user, programs / "initdb", "--pgdata", data, "--username=postgres", "--auth=trust",
+                 "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+    commands.run(*server, "--options", options, "start")
     try:
-        _run(*as_user, programs / "psql", "--host", home, "--username=postgres", "--no-psqlrc", "--quiet",
-             "--set=ON_ERROR_STOP=1", "--file=-", stdin=SEED)  # fmt: skip
+        commands.run(*as_user, programs / "psql", "--host", home, "--username=postgres", "--no-psqlrc", "--quiet",
+                     "--set=ON_ERROR_STOP=1", "--file=-", stdin=SEED)  # fmt: skip
     finally:
-        _run(*server, "--mode=fast", "stop")
+        commands.run(*server, "--mode=fast", "stop")
     # Another sandbox may be doing the same; whoever renames first wins, and both are alike.
     cache.mkdir(exist_ok=True)
     draft = cache / f"{template.name}.{os.getpid()}"
-    _copy(data, draft)
+    commands.copy(data, draft)
     try:
         draft.rename(template)
     except OSError:
@@ -128,21 +147,20 @@ def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
 
 def prepare(server: Server, template: Path, quarters: Quarters, service: str, max_connections: int) -> None:
     """Everything a server needs on disk. Its certificate and key must be in its directory already."""
-    _copy(template, server.data)
+    commands.copy(template, server.data)
     (server.data / "postgresql.conf").write_text(
         _SETTINGS.format(max_connections=max_connections, directory=server.directory)
         + f"unix_socket_directories = '{server.directory}'\n"
     )
     (server.data / "pg_hba.conf").write_text(_HBA.format(service=service))
     server.data.chmod(0o700)
-    if quarters.uid != os.geteuid():
-        _run("chown", "-R", f"{quarters.uid}:{quarters.gid}", server.directory)
+    commands.give(server.directory, quarters.uid, quarters.gid)
 
 
 def start(server: Server, quarters: Quarters, ledger: processes.Ledger) -> int:
     """Start it on a free port and wait until it takes connections. The port. Raises SandboxError."""
     for _ in range(PORT_ATTEMPTS):
-        port = _free_port()
+        port = commands.free_port()
         process = processes.start(
             f"postgres {server.name}",
             (*quarters.serve_as, str(binaries() / "postgres"), "-D", str(server.data), "-p", str(port)),
@@ -172,23 +190,3 @@ def _wait_until_ready(server: Server, process: processes.StartedProcess) -> bool
             pass
         time.sleep(processes.POLL_SECONDS)
     return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _copy(source: Path, target: Path) -> None:
-    _run("cp", "-a", "--reflink=auto", source, target)
-
-
-def _run(*command: str | Path, stdin: Path = Path(os.devnull)) -> None:
-    """Raises SandboxError with what the command said."""
-    with stdin.open("rb") as given, tempfile.TemporaryFile() as said:
-        # Into a file, not a pipe: a server that pg_ctl starts keeps its output open.
-        code = subprocess.run(command, stdin=given, stdout=said, stderr=said, cwd="/", check=False).returncode
-        said.seek(0)
-        text = said.read().decode(errors="replace").strip()
-    if code != 0:
-        raise SandboxError(f"{shlex.join(map(str, command))} failed:\n{text[-2000:]}")

@@ -7,26 +7,29 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from deploy.sandbox import ministack_venv, pam, postgres, processes, topology
+from deploy.sandbox import engines, ministack_venv, pam, postgres, processes, topology
 from deploy.sandbox.accounts import Accounts
 from deploy.sandbox.control import Control
 from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.ground import Ground, service_name
 from deploy.sandbox.pki import CertificateAuthority
-from deploy.sandbox.world import Database, World
+from deploy.sandbox.world import World
 
 AWS_START_TIMEOUT_SECONDS = 20.0
 SOCKET_PATH_LIMIT = 100
 """A unix socket's path has 107 bytes; servers append a few of their own."""
 
-PASSWORD_USERS = {user: f"sandbox-{user}-password" for user in topology.PASSWORD_DB_USERS}
-"""As ``seed.sql`` sets them."""
+PASSWORD_USERS = {
+    user: f"sandbox-{user}-password" for user in (*topology.PASSWORD_DB_USERS, *topology.MARIADB_PASSWORD_USERS)
+}
+"""As the servers' seeds set them."""
 
 _SANDBOX_CODE = Path(__file__).resolve().parent
 
@@ -41,15 +44,22 @@ class Sandbox:
     """One sandbox in one directory. All methods block; use it from one thread at a time.
 
     Unless ``detached``, everything it started is stopped soon after this process dies, however it dies.
-    ``max_connections`` holds for each database server.
+    ``max_connections`` holds for each database server. ``engine_names`` are those of ``engines.ENGINES``.
     """
 
     def __init__(
-        self, directory: Path, *, detached: bool = False, max_connections: int = postgres.MAX_CONNECTIONS
+        self,
+        directory: Path,
+        *,
+        detached: bool = False,
+        max_connections: int = postgres.MAX_CONNECTIONS,
+        engine_names: Collection[str] = engines.DEFAULT,
     ) -> None:
         self.directory = directory.absolute()
         self._detached = detached
         self._max_connections = max_connections
+        self._engines = engines.chosen(engine_names)
+        self._specs = tuple(spec for name in self._engines for spec in topology.ENGINE_DATABASES[name])
 
     @property
     def world_file(self) -> Path:
@@ -72,14 +82,16 @@ class Sandbox:
         return all(process.alive() for process in ledger.processes) and Control(world.aws_endpoint).healthy()
 
     def up(self, progress: Progress = silent) -> World:
-        """Start everything and return when it is healthy; at once if it is running already.
+        """Start everything and return when it is healthy; at once if it is running already with these engines.
 
         Raises MissingEngine when software is not installed, SandboxError when something does not start; either way
         nothing stays behind.
         """
         if self.running():
-            progress("already up")
-            return World.load(self.world_file)
+            world = World.load(self.world_file)
+            if {spec.name for spec in self._specs} <= {database.name for database in world.databases}:
+                progress("already up")
+                return world
         self.down()
         try:
             return self._start(progress)
@@ -102,28 +114,33 @@ class Sandbox:
         return processes.Ledger.load(self.directory / "started.json")
 
     def _start(self, progress: Progress) -> World:
-        postgres.binaries()  # before anything slow, so that a machine without it says so at once
+        for engine in self._engines.values():
+            engine.check()  # before anything slow, so that a machine without it says so at once
         (self.directory / "logs").mkdir(parents=True, exist_ok=True)
         for log_file in (self.directory / "logs").iterdir():
             log_file.unlink()
         ledger = self._ledger()
         runtime = _make_runtime()
         ledger.set_runtime(runtime)
-        with ThreadPoolExecutor(max_workers=len(topology.DATABASES) + 1) as pool:
-            services = {spec.name: f"{runtime.name}-{spec.name}" for spec in topology.DATABASES}
-            aws = pool.submit(self._start_aws, runtime, services, ledger, progress)
+        with ThreadPoolExecutor(max_workers=len(self._engines) + 1) as pool:
+            aws = pool.submit(self._start_aws, runtime, ledger, progress)
             authority = self._make_authority()
-            quarters = self._prepare_pam(runtime, services, ledger)
-            progress("preparing PostgreSQL")
-            template = postgres.ensure_template(ministack_venv.CACHE, runtime, quarters)
-            starting = {
-                spec: pool.submit(
-                    self._start_database, spec, services[spec.name], runtime, template, authority, quarters, ledger
-                )
-                for spec in topology.DATABASES
-            }
+            quarters = self._prepare_pam(runtime, ledger)
+            progress(f"preparing {', '.join(self._engines)}")
+            ground = Ground(
+                runtime=runtime,
+                logs=self.directory / "logs",
+                authority=authority,
+                quarters=quarters,
+                ledger=ledger,
+                max_connections=self._max_connections,
+            )
+            starting = [
+                pool.submit(engine.launch, ground, topology.ENGINE_DATABASES[name])
+                for name, engine in self._engines.items()
+            ]
             aws_endpoint, key_id, secret = aws.result()
-            databases = tuple(start.result() for start in starting.values())
+            databases = tuple(database for start in starting for database in start.result())
         for database in databases:
             progress(f"database {database.name}: {database.endpoint} listens on {database.local_endpoint}")
         world = World(
@@ -148,8 +165,7 @@ class Sandbox:
         authority.save(self.directory / "ca.pem", self.directory / "ca.key")
         return authority
 
-    @staticmethod
-    def _prepare_pam(runtime: Path, services: dict[str, str], ledger: processes.Ledger) -> pam.Quarters:
+    def _prepare_pam(self, runtime: Path, ledger: processes.Ledger) -> pam.Quarters:
         module = runtime / "pam_token.so"
         pam.build_module(_SANDBOX_CODE / "pam_token.c", module)
         quarters = pam.find_quarters(runtime)
@@ -157,22 +173,20 @@ class Sandbox:
             pam.remove_stale_services()
         pam.write_services(
             quarters,
-            services.values(),
+            [service_name(runtime, spec) for spec in self._specs],
             module=module,
             verify_socket=runtime / "verify.sock",
             remember=ledger.add_pam_file,
         )
         return quarters
 
-    def _start_aws(
-        self, runtime: Path, services: dict[str, str], ledger: processes.Ledger, progress: Progress
-    ) -> tuple[str, str, str]:
+    def _start_aws(self, runtime: Path, ledger: processes.Ledger, progress: Progress) -> tuple[str, str, str]:
         """Endpoint, access key id and secret of the broker's user."""
         python = ministack_venv.ensure(progress)
         progress("starting AWS (ministack)")
         ready_file, settings_file, scratch = runtime / "aws.ready", runtime / "aws.json", runtime / "tmp"
         scratch.mkdir()
-        targets = {services[spec.name]: _login_target(spec) for spec in topology.DATABASES}
+        targets = {service_name(runtime, spec): _login_target(spec) for spec in self._specs}
         settings = {
             "verify_socket": str(runtime / "verify.sock"),
             "ready_file": str(ready_file),
@@ -205,40 +219,6 @@ class Sandbox:
         root = str(ministack_venv.REPOSITORY)
         module = [sys.executable, "-m", "deploy.sandbox", "down", "--dir", str(self.directory)]
         return ["env", f"PYTHONPATH={root}", *module]
-
-    def _start_database(
-        self,
-        spec: topology.DatabaseSpec,
-        service: str,
-        runtime: Path,
-        template: Path,
-        authority: CertificateAuthority,
-        quarters: pam.Quarters,
-        ledger: processes.Ledger,
-    ) -> Database:
-        server = postgres.Server(
-            name=spec.name,
-            directory=runtime / spec.name,
-            log_file=self.directory / "logs" / f"postgres-{spec.name}.log",
-        )
-        server.directory.mkdir(mode=0o700)
-        authority.issue(server.certificate_file, server.key_file, dns_names=[spec.host])
-        postgres.prepare(server, template, quarters, service, self._max_connections)
-        port = postgres.start(server, quarters, ledger)
-        return Database(
-            name=spec.name,
-            account_id=spec.account_id,
-            region=topology.REGION,
-            host=spec.host,
-            port=spec.port,
-            local_port=port,
-            resource_id=spec.resource_id,
-            role_arn=spec.role_arn,
-            external_id=spec.external_id,
-            db_users=topology.IAM_DB_USERS,
-            db_name=topology.DB_NAME,
-            superuser_dsn=server.superuser_dsn(port, topology.DB_NAME),
-        )
 
 
 def _make_runtime() -> Path:

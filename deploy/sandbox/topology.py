@@ -49,6 +49,8 @@ IAM_DB_USERS = ("app", "readonly", "admin")
 """Members of rds_iam on every server; their only password is an IAM token."""
 PASSWORD_DB_USERS = ("md5user", "scramuser", "cleartextuser")
 """Roles with a password of their own, for the authentication method each is named after."""
+MARIADB_PASSWORD_USERS = ("nativeuser", "ed25519user")
+"""The same on MariaDB. ``nativeuser`` may also come without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class DatabaseSpec:
     role_arn: str | None
     external_id: str | None
     port: int = 5432
+    protocol: str = "postgres"
+    product: str = "rds"
 
     def connect_arn(self, db_user: str) -> str:
         """The resource an rds-db:connect policy names for one database user ("*" for all of them)."""
@@ -92,4 +96,17 @@ LOCAL = DatabaseSpec(
     role_arn=None,
     external_id=None,
 )
+RDS_MARIADB = DatabaseSpec(
+    name="rds-mariadb",
+    account_id=EXAMPLE_ACCOUNT,
+    host="rds-mariadb.abcdef012345.us-west-1.rds.amazonaws.com",
+    resource_id="db-RDSMARIADB2222222222222",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=3306,
+    protocol="mysql",
+)
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
+"""What every sandbox has: PostgreSQL servers."""
+ENGINE_DATABASES = {"postgres": DATABASES, "mariadb": (RDS_MARIADB,)}
+"""What a sandbox has with an engine."""

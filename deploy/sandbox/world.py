@@ -26,7 +26,30 @@ class Database:
     """Users that log in with an IAM token."""
     db_name: str
     superuser_dsn: str
-    """libpq connection string over the unix socket, no password: for seeding, never for the system under test."""
+    """For seeding, never for the system under test: in over the unix socket, without a password. A libpq connection
+    string; for MariaDB the options of its command line client."""
+    protocol: str = "postgres"
+    product: str = "rds"
+
+    @classmethod
+    def of(cls, spec: topology.DatabaseSpec, *, local_port: int, superuser_dsn: str) -> "Database":
+        """A database of the topology, now that it runs."""
+        return cls(
+            name=spec.name,
+            account_id=spec.account_id,
+            region=topology.REGION,
+            host=spec.host,
+            port=spec.port,
+            local_port=local_port,
+            resource_id=spec.resource_id,
+            role_arn=spec.role_arn,
+            external_id=spec.external_id,
+            db_users=topology.IAM_DB_USERS,
+            db_name=topology.DB_NAME,
+            superuser_dsn=superuser_dsn,
+            protocol=spec.protocol,
+            product=spec.product,
+        )
 
     @property
     def endpoint(self) -> str:
@@ -55,7 +78,8 @@ class World:
     """The CA of the database servers; ``pki.CertificateAuthority.load`` issues more from it."""
     databases: tuple[Database, ...]
     password_users: dict[str, str] = field(repr=False)
-    """Roles on every server with a password of their own, by authentication method: md5user and so on."""
+    """Users with a password of their own, by authentication method: md5user and so on (PostgreSQL), nativeuser and so
+    on (MariaDB)."""
 
     @property
     def dial(self) -> dict[str, str]:

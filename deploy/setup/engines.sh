@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure the engines that the sandbox starts are installed: PostgreSQL and what builds its token check.
-# With BENCH=1 also the peers that `make bench` measures against. Quick when everything is there.
+# Makes sure the engines that the sandbox starts are installed: PostgreSQL, MariaDB, what builds their token checks,
+# and the clients that tests and demo speak with. With BENCH=1 also the peers that `make bench` measures against.
+# Quick when everything is there, and never starts or leaves a system service.
 set -euo pipefail
 
 missing=()
@@ -10,9 +11,12 @@ want() { # want PACKAGE TEST...: PACKAGE is missing when TEST fails
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
+mariadb_server() { PATH=$PATH:/usr/sbin command -v mariadbd && test -e /usr/lib/mysql/plugin/auth_pam_v1.so; }
 
 want postgresql server_binary
 want postgresql-client command -v psql
+want mariadb-server mariadb_server
+want mariadb-client command -v mariadb
 want gcc command -v gcc
 want libc6-dev test -e /usr/include/stdio.h
 want libpam0g-dev test -e /usr/include/security/pam_modules.h
@@ -24,8 +28,15 @@ fi
 install="apt-get install -y --no-install-recommends ${missing[*]}"
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing from Debian: ${missing[*]}"
+    # A package starts its service when it is installed; the sandbox wants the programs alone. Where systemd runs,
+    # only a policy keeps it from that, and a policy that is there already is left alone.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
     apt-get update -q >/dev/null
-    # A package starts its service when it is installed; the sandbox wants the programs alone.
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     $install -q >/dev/null
 else

@@ -1,0 +1,37 @@
+"""The engines a sandbox can have: one line each."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from deploy.sandbox import mariadb, postgres, topology
+from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.ground import Ground
+from deploy.sandbox.world import Database
+
+DEFAULT = frozenset({"postgres"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How to start the servers of one kind."""
+
+    check: Callable[[], object]
+    """Quick; raises MissingEngine, with the line that installs it."""
+    launch: Callable[[Ground, tuple[topology.DatabaseSpec, ...]], list[Database]]
+    """Blocks until its servers take logins. Raises SandboxError."""
+
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        "postgres": Engine(check=postgres.binaries, launch=postgres.launch),
+        "mariadb": Engine(check=mariadb.check, launch=mariadb.launch),
+    }
+)
+
+
+def chosen(names: Collection[str]) -> dict[str, Engine]:
+    """Those of the names, in the order of the table. Raises SandboxError for an unknown name."""
+    if unknown := set(names) - ENGINES.keys():
+        raise SandboxError(f"no such engine: {', '.join(sorted(unknown))}; there are {', '.join(ENGINES)}")
+    return {name: engine for name, engine in ENGINES.items() if name in names}
