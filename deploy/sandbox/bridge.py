@@ -26,7 +26,7 @@ from typing import Any, Self
 
 import yaml
 
-from deploy.sandbox.commands import free_port as free_port
+from deploy.sandbox.commands import free_port
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import Database, World

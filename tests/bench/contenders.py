@@ -13,7 +13,8 @@ from pathlib import Path
 import psycopg
 
 from deploy.sandbox import MissingEngine
-from deploy.sandbox.bridge import Bridge, free_port
+from deploy.sandbox.bridge import Bridge
+from deploy.sandbox.commands import free_port
 from deploy.sandbox.world import World
 
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")

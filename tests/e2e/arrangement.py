@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from deploy.sandbox import topology
 from deploy.sandbox.accounts import Accounts, broker_trust_policy, rds_policy
-from deploy.sandbox.bridge import APP_WORKLOAD, TRUST_DOMAIN, Bridge, free_port
+from deploy.sandbox.bridge import APP_WORKLOAD, TRUST_DOMAIN, Bridge
+from deploy.sandbox.commands import free_port
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
 from tests.support import hostile_postgres as hostile

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import grpc
 
-from deploy.sandbox.bridge import Bridge, Document, free_port
+from deploy.sandbox.bridge import Bridge, Document
+from deploy.sandbox.commands import free_port
 
 STREAMS = frozenset({"/tollbridge.v1.CatalogService/WatchDatabases"})
 
