@@ -97,15 +97,17 @@ class Driver:
         facts: LoginFacts,
         client: Link | None = None,
         client_tls: ClientTls | None = None,
-        admit_ungranted: Callable[[], None] | None = None,
+        admit_ungranted: Callable[[PeerFacts | None], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """`client` is None for a probe. `admit_ungranted` is asked before a dial that no grant covers; may raise."""
+        """`client` is None for a probe. `admit_ungranted` is asked before a dial that no grant covers, with what is
+        known of a client on TLS; it may raise Refused."""
         self._services = services
         self._client_tls = client_tls
         self._admit_ungranted = admit_ungranted
         self._observer = observer
         self._facts = facts
+        self._client_facts: PeerFacts | None = None
         self._notes: dict[str, str] = {}
         self._grants: list[tuple[SealedGrant, Secret]] = []
         self._asked: RequestGrant | None = None
@@ -290,7 +292,7 @@ class Driver:
         if destination is None:
             raise LocalFault("a script connects and has not said where: Locate, RequestGrant or Recall comes first")
         if not self._granted and self._admit_ungranted is not None:
-            self._admit_ungranted()
+            self._admit_ungranted(self._client_facts)
         if self.upstream is not None:
             self.upstream.close()
         self.upstream = self.place = self._verified = None
@@ -310,7 +312,8 @@ class Driver:
         except ssl.SSLError as error:
             reason = (error.reason or "failed").replace("_", " ").lower()
             raise PeerViolation(Side.CLIENT, f"TLS handshake with the client: {reason}") from error
-        return self._client_tls.facts(tls)
+        self._client_facts = self._client_tls.facts(tls)
+        return self._client_facts
 
     async def _start_upstream_tls(self, alpn: tuple[str, ...]) -> PeerFacts:
         link, place = self._link(Side.UPSTREAM), self.place

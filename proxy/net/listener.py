@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.engine import Engine
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
-from proxy.model import Door, Established
+from proxy.model import Door, Established, PeerFacts
 from proxy.net.bind import BACKLOG, Bind, TcpBind, bind
 from proxy.net.channel import LINGER_SECONDS
 from proxy.net.counters import Counters
@@ -40,7 +40,7 @@ class Limits:
     handshake_seconds: float = 15.0
     """From accept to Established: the slow client, the broker and the slow database together."""
     cancels_per_second: float = 10.0
-    """Per source: connections without TLS that make us dial without a grant, where TLS is required otherwise."""
+    """Per source, where TLS is required: connections of clients that are not known and make us dial without a grant."""
     cancels_burst: int = 50
 
 
@@ -189,7 +189,7 @@ class Listener:
                 facts=facts,
                 client=link,
                 client_tls=self._client_tls,
-                admit_ungranted=self._admission(link, source),
+                admit_ungranted=self._admission(source),
             )
             connection = _Connection(driver)
             self._connections.add(connection)
@@ -221,16 +221,18 @@ class Listener:
         self._leaving -= 1
         self._one_left.set()
 
-    def _admission(self, link: Link, source: str) -> Callable[[], None] | None:
-        """Where TLS is required, plaintext may still cancel queries, but not at any rate."""
+    def _admission(self, source: str) -> Callable[[PeerFacts | None], None] | None:
+        """Where TLS is required, clients that are not known may still cancel queries, but not at any rate."""
         if not self.door.tls_required:
             return None
 
-        def admit() -> None:
-            if not link.encrypted and not self._cancels.admit(source):
+        def admit(facts: PeerFacts | None) -> None:
+            known = facts is not None and (facts.identity is not None or self.door.workload is not None)
+            if not known and not self._cancels.admit(source):
                 raise Refused(
                     Reason.TOO_MANY_CONNECTIONS,
-                    f"too many cancel requests without TLS from {source}: use a client that cancels over TLS",
+                    f"too many cancel requests from {source} by clients that have not said who they are: use a client "
+                    "that cancels over TLS, with its certificate",
                 )
 
         return admit

@@ -209,6 +209,36 @@ async def test_cancels_reach_their_session_and_are_limited_without_tls(ca: TestC
         await until(lambda: len(cancelled) == 3)
 
 
+@pytest.mark.parametrize(
+    ("identity", "workload", "limited"), [(None, None, True), (APP, None, False), (None, APP, False)]
+)
+async def test_cancels_over_tls_are_limited_for_clients_that_are_not_known(
+    ca: TestCa, tmp_path: Path, identity: str | None, workload: str | None, limited: bool
+) -> None:
+    cancelled: list[bytes] = []
+    context = ca.server_context("db.example")
+
+    async def database(peer: Peer) -> None:
+        if await toy_login(peer, context):
+            await echo(peer)
+        else:
+            cancelled.append(await peer.exactly(4))
+
+    limits = Limits(cancels_per_second=1.0, cancels_burst=2)
+    async with proxy_stage(
+        ca, tmp_path, database=database, limits=limits, tls_required=True, workload=workload
+    ) as stage:
+        await stage.login(encrypted=True)
+        for _ in range(4):
+            client = await stage.dial()
+            await client.send(b"S")
+            assert await client.receive(1) == b"S"
+            await client.tls(ca.client_context(identity) if identity else ca.client_context(), "proxy.example")
+            assert (await cancel(client, b"KEY1")) in (b"", b"ERR TOO_MANY_CONNECTIONS\n")
+        await until(lambda: sum(stage.counters.logins.values()) == 5)
+        assert len(cancelled) == (2 if limited else 4)
+
+
 async def test_refused_password_is_told(ca: TestCa, tmp_path: Path) -> None:
     async def picky(peer: Peer) -> None:
         await toy_login(peer, ca.server_context("other.example"))
