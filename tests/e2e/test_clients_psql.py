@@ -67,7 +67,7 @@ def test_pgbench_runs_without_a_failed_transaction(
         "select payload from readings where id = :n;\n"
         "begin;\nselect count(*) from orders;\nend;\n"
     )
-    count = 40 if "-C" in options else 200
+    count = 20 if "-C" in options else 200
     answer = run(
         "pgbench", "-n", *options, "-c", "4", "-j", "2", "-t", str(count), "-f", str(script), clients.dsn(side)
     )

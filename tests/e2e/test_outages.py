@@ -30,7 +30,7 @@ def brief(document: Document) -> None:
     """Short deadlines for every door."""
     for listener in document["listeners"]:
         listener["limits"] = {"handshake_seconds": HANDSHAKE_SECONDS}
-    document["drain"] = {"seconds": 1.5}
+    document["drain"] = {"seconds": 0.5}
 
 
 def plain(bridge: Bridge) -> psycopg.Connection[tuple[Any, ...]]:
@@ -195,7 +195,7 @@ class TestProxyRows:
         proxy.start()
         error = attempt(bridge.ports["sidecar_app"], user="app")
         assert error is not None
-        assert error.sqlstate == "28000"
+        assert error.sqlstate == "28000", error.text
         assert sidecar in error.text
         line = next(line for line in reversed(bridge.audit("broker")) if line["caller"] == sidecar)
         assert (line["allowed"], line["reason"]) == (False, "PROXY_MAY_NOT_SPEAK_FOR_WORKLOAD")
@@ -207,7 +207,7 @@ class TestProxyRows:
         eventually(lambda: listening(bridge.ports["unknown_app"]))
         error = attempt(bridge.ports["unknown_app"], user="app")
         assert error is not None
-        assert error.sqlstate == "28000"
+        assert error.sqlstate == "28000", error.text
         assert "proxies" in error.text
 
     def test_a_proxy_with_a_foreign_certificate_gets_no_word_from_the_broker(self, workshop: Workshop) -> None:
@@ -223,7 +223,7 @@ class TestProxyRows:
         eventually(lambda: listening(bridge.ports["impostor_app"]))
         error = attempt(bridge.ports["impostor_app"], user="app")
         assert error is not None
-        assert error.sqlstate == NOT_NOW
+        assert error.sqlstate == NOT_NOW, error.text
         assert not proxy.ready()
         assert bridge.audit("broker") == []
 
