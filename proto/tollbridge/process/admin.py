@@ -17,6 +17,7 @@ from tollbridge.process.telemetry import METRICS_CONTENT_TYPE
 MAX_HEAD_BYTES: Final = 8192
 """Request line and headers. Apache and nginx allow 8 KB too; kubelet and Prometheus send some 200 bytes."""
 MAX_CONNECTIONS: Final = 64
+"""At once. One more ends the oldest."""
 REQUEST_SECONDS: Final = 5.0
 """For a whole exchange."""
 
@@ -52,7 +53,8 @@ class AdminServer:
         self._ready = ready
         self._metrics = metrics
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """Oldest first."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -87,9 +89,11 @@ class AdminServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._open.add(writer)
+            # The oldest goes, not the newest: who holds connections open must not keep the probes of the cluster out.
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 writer.write(await self._exchange(reader))
@@ -99,7 +103,7 @@ class AdminServer:
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
 
     async def _exchange(self, reader: asyncio.StreamReader) -> bytes:
         try:
