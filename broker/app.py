@@ -23,6 +23,7 @@ from broker.api.interceptors import Room, RpcMetrics
 from broker.api.readiness import Readiness, WatchedSts
 from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenError, PlaintextListener, TlsListener
 from broker.audit import Audit, Counters
+from broker.aws.base import profile_region
 from broker.aws.sts import BotoSts
 from broker.errors import BrokerError
 from broker.grants import Grants, Lifetimes
@@ -190,10 +191,10 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     region = sts_region(settings)
     if not region:
-        _log.error("no AWS region: set aws.region in the configuration, or AWS_REGION")
+        _log.error("no AWS region: set aws.region in the configuration, AWS_REGION, or region in the AWS profile")
         return 1
     clock, counters, lifecycle = SystemClock(), Counters(), Lifecycle()
-    sts = BotoSts(clock=clock, region=region, counters=counters)
+    sts = BotoSts(clock=clock, region=region, counters=counters, workers=settings.limits.sts_threads)
     try:
         audit = AuditFile(settings.audit.file)
         lifecycle.on_reload(audit.reopen)
@@ -254,12 +255,13 @@ class AuditFile:
 
 
 def sts_region(settings: Settings) -> str:
-    """The region whose STS is called: configured, or where the SDK's environment says the broker is."""
+    """The region whose STS is called: configured, or where the SDK's environment or profile says the broker is."""
     return (
         settings.aws.sts_region
         or settings.aws.region
         or os.environ.get("AWS_REGION", "")
         or os.environ.get("AWS_DEFAULT_REGION", "")
+        or profile_region()
     )
 
 

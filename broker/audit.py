@@ -37,41 +37,58 @@ VALUE_MAX: Final = 2048
 
 
 @dataclass(slots=True)
+class KeeperCounters:
+    """What the keepers of one kind of thing (account sessions, fetched passwords) did."""
+
+    hits: int = 0
+    """A held one was handed out."""
+    fetches: int = 0
+    """One was fetched, or tried to."""
+    failures: int = 0
+    checks: int = 0
+    """AWS was asked whether one is alive."""
+    refusal_hits: int = 0
+    """A remembered refusal answered."""
+
+
+@dataclass(slots=True)
+class CallCounters:
+    """Attempts towards a group of AWS's APIs."""
+
+    calls: dict[str, int] = field(default_factory=dict)
+    """By operation."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """By kind."""
+    retries: int = 0
+    retries_withheld: int = 0
+    """Retries that the account's budget did not allow."""
+
+    def call(self, operation: str) -> None:
+        """Count an attempt."""
+        self.calls[operation] = self.calls.get(operation, 0) + 1
+
+    def failure(self, kind: str) -> None:
+        """Count a failed attempt."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+
+
+@dataclass(slots=True)
 class Counters:
     """Numbers since start, read when they are scraped. Plain ints: nothing on the hot path does more than add one."""
 
     issued: int = 0
     denied: dict[Reason, int] = field(default_factory=dict)
-    session_hits: int = 0
-    """A held session was handed out."""
-    session_fetches: int = 0
-    """A session was fetched, or tried to."""
-    session_failures: int = 0
-    session_checks: int = 0
-    """AWS was asked whether a session is alive."""
-    refusal_hits: int = 0
-    """A remembered refusal answered."""
     token_hits: int = 0
     token_misses: int = 0
-    sts_calls: dict[str, int] = field(default_factory=dict)
-    """Attempts by operation."""
-    sts_failures: dict[str, int] = field(default_factory=dict)
-    """Failed attempts by kind."""
-    sts_retries: int = 0
-    sts_retries_withheld: int = 0
-    """Retries that the account's budget did not allow."""
+    sessions: KeeperCounters = field(default_factory=KeeperCounters)
+    passwords: KeeperCounters = field(default_factory=KeeperCounters)
+    """Of passwords that AWS makes when it is asked (Redshift)."""
+    sts: CallCounters = field(default_factory=CallCounters)
+    redshift: CallCounters = field(default_factory=CallCounters)
 
     def deny(self, reason: Reason) -> None:
         """Count a refusal."""
         self.denied[reason] = self.denied.get(reason, 0) + 1
-
-    def sts_call(self, operation: str) -> None:
-        """Count an attempt."""
-        self.sts_calls[operation] = self.sts_calls.get(operation, 0) + 1
-
-    def sts_failure(self, kind: str) -> None:
-        """Count a failed attempt."""
-        self.sts_failures[kind] = self.sts_failures.get(kind, 0) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,15 +35,15 @@ def expose(
         "tollbridge_broker_sessions",
         "How account sessions were come by.",
         lambda: {
-            ("held",): counters.session_hits,
-            ("fetched",): counters.session_fetches,
-            ("failed",): counters.session_failures,
-            ("refusal remembered",): counters.refusal_hits,
+            ("held",): counters.sessions.hits,
+            ("fetched",): counters.sessions.fetches,
+            ("failed",): counters.sessions.failures,
+            ("refusal remembered",): counters.sessions.refusal_hits,
         },
         ("how",),
     )
     metrics.read_counter(
-        "tollbridge_broker_session_checks", "Times AWS was asked if a session lives.", lambda: counters.session_checks
+        "tollbridge_broker_session_checks", "Times AWS was asked if a session lives.", lambda: counters.sessions.checks
     )
     metrics.read_counter(
         "tollbridge_broker_tokens",
@@ -54,20 +54,20 @@ def expose(
     metrics.read_counter(
         "tollbridge_broker_sts_calls",
         "Attempts towards STS.",
-        lambda: {(operation,): count for operation, count in counters.sts_calls.items()},
+        lambda: {(operation,): count for operation, count in counters.sts.calls.items()},
         ("operation",),
     )
     metrics.read_counter(
         "tollbridge_broker_sts_failures",
         "Attempts towards STS that failed.",
-        lambda: {(kind,): count for kind, count in counters.sts_failures.items()},
+        lambda: {(kind,): count for kind, count in counters.sts.failures.items()},
         ("kind",),
     )
-    metrics.read_counter("tollbridge_broker_sts_retries", "Retries towards STS.", lambda: counters.sts_retries)
+    metrics.read_counter("tollbridge_broker_sts_retries", "Retries towards STS.", lambda: counters.sts.retries)
     metrics.read_counter(
         "tollbridge_broker_sts_retries_withheld",
         "Retries towards STS that the account's budget did not allow.",
-        lambda: counters.sts_retries_withheld,
+        lambda: counters.sts.retries_withheld,
     )
     metrics.read_gauge("tollbridge_broker_chains", "Account sessions known.", lambda: len(pool))
     metrics.read_gauge(

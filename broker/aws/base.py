@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import botocore.session
+from botocore.exceptions import BotoCoreError
 
 from broker.aws.clients import sdk_config
 from broker.aws.errors import CREDENTIAL_ERRORS, AwsFault, Kind, fault_of
@@ -28,6 +29,15 @@ class BaseKeys:
     source: str
     """The SDK's name of the provider: env, shared-credentials-file, assume-role-with-web-identity, container-role,
     iam-role, ..."""
+
+
+def profile_region() -> str:
+    """The region that the AWS profile in use names; empty when none does. Reads files."""
+    try:
+        return str(botocore.session.Session().get_config_variable("region") or "")
+    except BotoCoreError:
+        # A profile that does not exist, a file that cannot be read: reading the keys will say so in full.
+        return ""
 
 
 def read_base_keys(region: str) -> BaseKeys:

@@ -1,4 +1,4 @@
-"""STS clients on threads of their own, signed per call, on AWS's clock."""
+"""Clients of AWS's APIs on threads of their own, signed per call, on AWS's clock."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
-from broker.audit import Counters
+from broker.audit import CallCounters
 from broker.aws.errors import SDK_ERRORS, fault_of
 from broker.model import AccountSession
 from tollbridge.clock import Clock
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
-    from mypy_boto3_sts.client import STSClient
 
 WORKERS: Final = 16
 CONNECT_SECONDS: Final = 2
@@ -78,17 +77,23 @@ class SkewMeter:
         self._seconds = seconds if abs(seconds) > 2.0 + elapsed / 2 else 0.0
 
 
-class StsClients:
-    """Calls STS: one client per region, threads apart from everything else, each call signed by the session given."""
+class AwsClients:
+    """Calls a group of APIs: a client per service and region, threads of its own, each call with its own signer.
 
-    def __init__(self, *, clock: Clock, counters: Counters, workers: int = WORKERS) -> None:
+    A group that is slow takes no thread from another.
+    """
+
+    def __init__(
+        self, *, name: str, clock: Clock, counters: CallCounters, skew: SkewMeter, workers: int = WORKERS
+    ) -> None:
+        """`name` is the threads'. `skew` may be shared: it is one clock that is wrong."""
         keep_sdk_quiet()
-        self.skew = SkewMeter()
+        self.skew = skew
         self._clock = clock
         self._counters = counters
         self._workers = workers
-        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sts")
-        self._clients: dict[str, STSClient] = {}
+        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
+        self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
         self._signing = threading.local()
 
@@ -100,10 +105,12 @@ class StsClients:
         """Run blocking work of the SDK off the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def call(self, region: str, signer: AccountSession, name: str, operation: Callable[[STSClient], _R]) -> _R:
-        """One attempt of one call. Raises AwsFault."""
-        self._counters.sts_call(name)
-        return await self.in_thread(lambda: self._call(region, signer, operation))
+    async def call(
+        self, service: str, region: str, signer: AccountSession, name: str, operation: Callable[[Any], _R]
+    ) -> _R:
+        """One attempt of one call; `operation` is handed the SDK's client. Raises AwsFault."""
+        self._counters.call(name)
+        return await self.in_thread(lambda: self._call(service, region, signer, operation))
 
     def close(self) -> None:
         """Let go of the threads; what runs ends within its timeouts."""
@@ -113,10 +120,10 @@ class StsClients:
                 client.close()
             self._clients.clear()
 
-    def _call(self, region: str, signer: AccountSession, operation: Callable[[STSClient], _R]) -> _R:
+    def _call(self, service: str, region: str, signer: AccountSession, operation: Callable[[Any], _R]) -> _R:
         sent_at = self._clock.now()
         try:
-            client = self._client(region)
+            client = self._client(service, region)
             self._signing.session = signer
             answer = operation(client)
         except SDK_ERRORS as error:
@@ -134,30 +141,32 @@ class StsClients:
         if date:
             self.skew.note(date, sent_at=sent_at, received_at=self._clock.now())
 
-    def _client(self, region: str) -> STSClient:
+    def _client(self, service: str, region: str) -> Any:
         with self._lock:
-            client = self._clients.get(region)
+            client = self._clients.get((service, region))
             if client is None:
                 # A session of its own, so that the environment is read now; it looks for no credentials.
                 config = sdk_config(signature_version=botocore.UNSIGNED, max_pool_connections=self._workers)
-                client = boto3.session.Session().client("sts", region_name=region, config=config)
-                client.meta.events.register("before-sign.sts", self._sign)
-                self._clients[region] = client
+                sdk: Any = boto3.session.Session()
+                client = sdk.client(service, region_name=region, config=config)
+                service_id = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register(f"before-sign.{service_id}", self._sign)
+                self._clients[service, region] = client
             return client
 
-    def _sign(self, request: AWSRequest, region_name: str, **_: Any) -> None:
+    def _sign(self, request: AWSRequest, region_name: str, signing_name: str, **_: Any) -> None:
         session: AccountSession = self._signing.session
         credentials = ReadOnlyCredentials(
             session.access_key_id, session.secret_key.reveal(), session.session_token.reveal() or None
         )
-        _SigV4At(credentials, region_name, self.now()).add_auth(request)
+        _SigV4At(credentials, signing_name, region_name, self.now()).add_auth(request)
 
 
 class _SigV4At(SigV4Auth):
     """The SDK's signer with a date of our choice, and without its debug lines, which hold the session token."""
 
-    def __init__(self, credentials: ReadOnlyCredentials, region: str, at: datetime) -> None:
-        super().__init__(credentials, "sts", region)
+    def __init__(self, credentials: ReadOnlyCredentials, service: str, region: str, at: datetime) -> None:
+        super().__init__(credentials, service, region)
         self._at = at
 
     def add_auth(self, request: AWSRequest) -> None:

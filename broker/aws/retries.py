@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
 
-from broker.audit import Counters
+from broker.audit import CallCounters
 from broker.aws.errors import TRANSIENT, AwsFault
 
 ATTEMPTS: Final = 3
@@ -51,7 +51,7 @@ class Retries:
         self,
         *,
         monotonic: Callable[[], float],
-        counters: Counters,
+        counters: CallCounters,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._monotonic = monotonic
@@ -70,14 +70,14 @@ class Retries:
             error = state.outcome.exception() if state.outcome else None
             if not isinstance(error, AwsFault):
                 return False
-            self._counters.sts_failure(error.kind)
+            self._counters.failure(error.kind)
             late = self._monotonic() - started >= GIVE_UP_SECONDS
             if error.kind not in TRANSIENT or late or state.attempt_number >= ATTEMPTS:
                 return False
             if not self._budget(account).take():
-                self._counters.sts_retries_withheld += 1
+                self._counters.retries_withheld += 1
                 return False
-            self._counters.sts_retries += 1
+            self._counters.retries += 1
             return True
 
         retrying = AsyncRetrying(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from broker.audit import Counters
 from broker.aws.base import BaseKeys, read_base_keys
-from broker.aws.clients import StsClients
+from broker.aws.calls import Calls
+from broker.aws.clients import WORKERS, SkewMeter
 from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, no_credentials_text, refusal
-from broker.aws.retries import Retries
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
 from tollbridge.clock import Clock
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 CHAINED_MAX_SECONDS: Final = 3600
 """AWS: a role assumed by a role session lives at most an hour, whatever MaxSessionDuration says."""
-_RESIGN_SECONDS: Final = 60.0
-"""A signature refused is made again when the clock turned out to be this much wrong."""
-
 BASE_SECONDS: Final = 20.0
 """How long the SDK's chain may take. Its own calls are shorter; a `credential_process` may wait for ever."""
 
@@ -42,11 +39,16 @@ class BotoSts:
         clock: Clock,
         region: str,
         counters: Counters,
+        workers: int = WORKERS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`workers` calls are made at once; more wait for a thread."""
         self._region = region
-        self._clients = StsClients(clock=clock, counters=counters)
-        self._retries = Retries(monotonic=clock.monotonic, counters=counters, sleep=sleep)
+        self.skew = SkewMeter()
+        self._calls = Calls(
+            name="sts", clock=clock, counters=counters.sts, skew=self.skew, workers=workers, sleep=sleep
+        )
+        self._clients = self._calls.clients
         self._reading: asyncio.Task[BaseKeys] | None = None
         self.base_source = ""
         """Which provider of the SDK's chain the base keys came from."""
@@ -117,11 +119,11 @@ class BotoSts:
 
     def clock_skew_seconds(self) -> float:
         """How far AWS's clock is ahead of ours."""
-        return self._clients.skew.seconds
+        return self.skew.seconds
 
     def close(self) -> None:
         """End the threads."""
-        self._clients.close()
+        self._calls.close()
 
     def _read_base_keys(self) -> asyncio.Task[BaseKeys]:
         """The reading under way, or a new one: one that hangs must not take a thread more with each attempt."""
@@ -147,18 +149,7 @@ class BotoSts:
         return answer["Arn"]
 
     async def _call(self, region: str, signer: AccountSession, name: str, operation: Callable[[STSClient], _R]) -> _R:
-        async def attempt() -> _R:
-            skew = self._clients.skew
-            signed_with = skew.seconds
-            try:
-                return await self._clients.call(region, signer, name, operation)
-            except AwsFault as fault:
-                # The refusal itself told the time: sign again with it, once.
-                if fault.kind is not Kind.SIGNATURE or abs(skew.seconds - signed_with) < _RESIGN_SECONDS:
-                    raise
-            return await self._clients.call(region, signer, name, operation)
-
-        return await self._retries.run(signer.account_id, attempt)
+        return await self._calls.run("sts", region, signer, name, operation)
 
     def _described(self, operation: str, signer: AccountSession, region: str) -> Call:
         return Call(operation=f"sts:{operation}", signer=signer, region=region, skew_seconds=self.clock_skew_seconds())

@@ -1,4 +1,4 @@
-"""One account session and the only flight that fetches it."""
+"""One thing that AWS gives for a while (an account session, a password) and the only flight that fetches it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from broker.audit import Counters
+from broker.audit import KeeperCounters
 from broker.errors import BrokerError
-from broker.model import AccountSession
 from broker.sessions.freshness import Freshness, freshness, is_too_short
 from tollbridge.reasons import ROWS, Reason
 
@@ -24,6 +23,28 @@ CHECK_SECONDS: Final = 30.0
 """How long the answer that a session is alive stands."""
 
 _log = logging.getLogger(__name__)
+
+
+class Lived(Protocol):
+    """What is kept: it has a life, and AWS's name of the keys behind it."""
+
+    @property
+    def access_key_id(self) -> str:
+        """Of the session itself, or of the one that a password was asked for with."""
+        ...
+
+    @property
+    def issued_at(self) -> datetime:
+        """When its life began."""
+        ...
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends; None for what does not end by itself."""
+        ...
+
+
+T = TypeVar("T", bound=Lived)
 
 
 class Verdict(Enum):
@@ -47,7 +68,7 @@ class _Refusal:
 
     def again(self) -> BrokerError:
         """The same refusal as a new exception: one raised in many tasks would gather all their tracebacks."""
-        return BrokerError(self.error.reason, self.error.message, metadata=self.error.metadata)
+        return type(self.error)(self.error.reason, self.error.message, metadata=self.error.metadata)
 
 
 @dataclass(slots=True)
@@ -68,12 +89,12 @@ class Surroundings:
     monotonic: Callable[[], float]
     jitter: Callable[[], float]
     """From [0, 1)."""
-    counters: Counters
+    counters: KeeperCounters
 
 
-class Keeper:
-    """Holds one chain's session. Fresh: returned. Stale: returned, and refreshed once in the background. Expired: all
-    wait for one flight, which belongs to this keeper, so that no waiter's cancellation ends it.
+class Keeper(Generic[T]):
+    """Holds one thing, such as a chain's session. Fresh: returned. Stale: returned, and refreshed once behind it.
+    Expired: all wait for one flight, which belongs to this keeper, so that no waiter's cancellation ends it.
 
     A failed refresh never replaces a valid session.
     """
@@ -82,8 +103,8 @@ class Keeper:
         self,
         *,
         name: str,
-        fetch: Callable[[], Awaitable[AccountSession]],
-        is_alive: Callable[[AccountSession], Awaitable[bool]],
+        fetch: Callable[[], Awaitable[T]],
+        is_alive: Callable[[T], Awaitable[bool]],
         on_dead: Callable[[str], None],
         can_be_forced: bool,
         world: Surroundings,
@@ -94,7 +115,7 @@ class Keeper:
         self._on_dead = on_dead
         self._can_be_forced = can_be_forced
         self._world = world
-        self._held: AccountSession | None = None
+        self._held: T | None = None
         self._jitter = world.jitter()
         self._flight: asyncio.Task[None] | None = None
         self._refusal: _Refusal | None = None
@@ -106,20 +127,20 @@ class Keeper:
         """Whether something is under way, so that it must not be thrown away."""
         return self._flight is not None or (self._check is not None and not self._check.task.done())
 
-    async def session(self, *, need_seconds: float = 0.0) -> AccountSession:
-        """The session, with `need_seconds` of life left where a new one can give that. Raises BrokerError."""
+    async def get(self, *, need_seconds: float = 0.0) -> T:
+        """The thing, with `need_seconds` of life left where a new one can give that. Raises BrokerError."""
         held, state = self._look()
         short = held is not None and state is not Freshness.EXPIRED and self._is_too_short(held, need_seconds)
         if held is not None and state is not Freshness.EXPIRED:
             if (state is Freshness.FRESH and not short) or self._remembered() is not None:
-                self._world.counters.session_hits += 1
+                self._world.counters.hits += 1
                 return held
         elif (refusal := self._remembered()) is not None:
             self._world.counters.refusal_hits += 1
             raise refusal.again()
         flight = self._flight or self._take_off()
         if held is not None and state is Freshness.STALE and not short:
-            self._world.counters.session_hits += 1
+            self._world.counters.hits += 1
             return held
         await asyncio.wait((flight,))
         return self._after(flight)
@@ -148,7 +169,7 @@ class Keeper:
         return Verdict.ALIVE if check.task.result() else Verdict.DEAD
 
     def drop(self, access_key_id: str) -> None:
-        """Forget the session if it is still that one."""
+        """Forget what these keys are behind, if it is still held."""
         if self._held is not None and self._held.access_key_id == access_key_id:
             self._held = None
             self._on_dead(access_key_id)
@@ -166,7 +187,7 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _look(self) -> tuple[AccountSession | None, Freshness]:
+    def _look(self) -> tuple[T | None, Freshness]:
         held = self._held
         if held is None:
             return None, Freshness.EXPIRED
@@ -175,7 +196,7 @@ class Keeper:
         )
         return held, state
 
-    def _is_too_short(self, held: AccountSession, need_seconds: float) -> bool:
+    def _is_too_short(self, held: T, need_seconds: float) -> bool:
         return self._can_be_forced and is_too_short(
             issued_at=held.issued_at, expires_at=held.expires_at, now=self._world.now(), need_seconds=need_seconds
         )
@@ -187,34 +208,34 @@ class Keeper:
 
     def _take_off(self) -> asyncio.Task[None]:
         self._raise_if_closed()
-        flight = asyncio.get_running_loop().create_task(self._fly(), name=f"session {self._name}")
+        flight = asyncio.get_running_loop().create_task(self._fly(), name=self._name)
         self._flight = flight
         flight.add_done_callback(self._landed)
         return flight
 
     async def _fly(self) -> None:
-        self._world.counters.session_fetches += 1
+        self._world.counters.fetches += 1
         try:
-            session = await self._fetch()
+            thing = await self._fetch()
         except BrokerError as error:
-            self._world.counters.session_failures += 1
+            self._world.counters.failures += 1
             retryable = ROWS[error.reason].retryable
             seconds = TRANSIENT_REFUSAL_SECONDS if retryable else REFUSAL_SECONDS
             spread = 0.75 + 0.5 * self._world.jitter()
             self._refusal = _Refusal(error, self._world.monotonic() + seconds * spread)
             if self._held is not None:
-                _log.warning("session %s was not refreshed: %s: %s", self._name, error.reason, error.message)
+                _log.warning("%s was not refreshed: %s: %s", self._name, error.reason, error.message)
             return
-        self._held = session
+        self._held = thing
         self._refusal = None
         self._jitter = self._world.jitter()
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flight = None
         if not flight.cancelled() and (error := flight.exception()) is not None:
-            _log.error("session %s: fetching it failed", self._name, exc_info=error)
+            _log.error("%s: fetching it failed", self._name, exc_info=error)
 
-    def _after(self, flight: asyncio.Task[None]) -> AccountSession:
+    def _after(self, flight: asyncio.Task[None]) -> T:
         if flight.cancelled():
             raise _stopping()
         flight.result()
@@ -224,15 +245,15 @@ class Keeper:
         if self._refusal is not None:
             raise self._refusal.again()
         raise BrokerError(
-            Reason.AWS_UNAVAILABLE, f"session {self._name}: what AWS returned is of no use any more; compare the clocks"
+            Reason.AWS_UNAVAILABLE, f"{self._name}: what AWS returned is of no use any more; compare the clocks"
         )
 
-    async def _ask(self, session: AccountSession) -> bool:
-        self._world.counters.session_checks += 1
-        alive = await self._is_alive(session)
+    async def _ask(self, thing: T) -> bool:
+        self._world.counters.checks += 1
+        alive = await self._is_alive(thing)
         if not alive:
-            _log.warning("session %s is dead: AWS no longer knows its keys; it is assumed again", self._name)
-            self.drop(session.access_key_id)
+            _log.warning("%s is dead: AWS no longer knows its keys; it is assumed again", self._name)
+            self.drop(thing.access_key_id)
         return alive
 
     def _asked(self, task: asyncio.Task[bool]) -> None:

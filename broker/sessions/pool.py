@@ -44,8 +44,8 @@ class Pool:
         self._clock = clock
         self._max_chains = max_chains
         self._idle_seconds = idle_seconds
-        self._world = Surroundings(now=self.now, monotonic=clock.monotonic, jitter=jitter, counters=counters)
-        self._keepers: OrderedDict[ChainKey, tuple[Keeper, float]] = OrderedDict()
+        self._world = Surroundings(now=self.now, monotonic=clock.monotonic, jitter=jitter, counters=counters.sessions)
+        self._keepers: OrderedDict[ChainKey, tuple[Keeper[AccountSession], float]] = OrderedDict()
         self._on_dead: list[Callable[[str], None]] = []
         self._closed = False
         self._base = self._new_keeper(_BASE)
@@ -60,11 +60,11 @@ class Pool:
 
     async def base_session(self) -> AccountSession:
         """The broker's own identity. Raises BASE_CREDENTIALS_MISSING."""
-        return await self._base.session()
+        return await self._base.get()
 
     async def session(self, key: ChainKey, *, need_seconds: float = 0.0) -> AccountSession:
         """The session a chain leads to, with `need_seconds` of life where AWS can give that. Raises BrokerError."""
-        return await self._keeper(key).session(need_seconds=need_seconds)
+        return await self._keeper(key).get(need_seconds=need_seconds)
 
     async def reject(self, key: ChainKey, access_key_id: str) -> Verdict:
         """A database refused what `access_key_id`, a session of `key`, signed: see `Keeper.reject`."""
@@ -80,7 +80,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self._keepers)
 
-    def _keeper(self, key: ChainKey, *, for_a_flight: bool = False) -> Keeper:
+    def _keeper(self, key: ChainKey, *, for_a_flight: bool = False) -> Keeper[AccountSession]:
         if not key.hops:
             return self._base
         now = self._clock.monotonic()
@@ -97,14 +97,14 @@ class Pool:
         self._keepers.move_to_end(key)
         return keeper
 
-    def _new_keeper(self, key: ChainKey) -> Keeper:
+    def _new_keeper(self, key: ChainKey) -> Keeper[AccountSession]:
         async def fetch() -> AccountSession:
             return await self._fetch(key)
 
         async def is_alive(session: AccountSession) -> bool:
             return await self._sts.is_alive(session, key.sts_region)
 
-        name = " -> ".join(hop.role_arn for hop in key.hops) or "of the broker itself"
+        name = "session " + (" -> ".join(hop.role_arn for hop in key.hops) or "of the broker itself")
         return Keeper(
             name=name,
             fetch=fetch,
@@ -119,14 +119,14 @@ class Pool:
             return await self._sts.base_session()
         hop = key.hops[-1]
         parents = self._keeper(replace(key, hops=key.hops[:-1]), for_a_flight=True)
-        parent = await parents.session()
+        parent = await parents.get()
         check_partition(parent.arn, hop.role_arn)
         try:
             return await self._sts.assume_role(parent, hop, key.sts_region)
         except SessionGone:
             # Expired early, or its role was deleted and made again: the parent is what must be renewed, once.
             parents.drop(parent.access_key_id)
-        return await self._sts.assume_role(await parents.session(), hop, key.sts_region)
+        return await self._sts.assume_role(await parents.get(), hop, key.sts_region)
 
     def _forget(self, access_key_id: str) -> None:
         for forget in self._on_dead:
@@ -144,6 +144,6 @@ class Pool:
                 Reason.BROKER_OVERLOADED, f"all {self._max_chains} account sessions are being fetched; try again"
             )
 
-    def _oldest(self) -> list[tuple[ChainKey, tuple[Keeper, float]]]:
+    def _oldest(self) -> list[tuple[ChainKey, tuple[Keeper[AccountSession], float]]]:
         # Enough to find an idle one; a scan of all at every new chain would make a herd quadratic.
         return [item for item, _ in zip(self._keepers.items(), range(64), strict=False)]

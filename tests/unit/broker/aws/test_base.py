@@ -8,12 +8,15 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from broker.access.model import Decision, Policy
+from broker.app import sts_region
 from broker.audit import Audit, Counters
+from broker.aws.base import profile_region
 from broker.aws.sts import BotoSts
 from broker.errors import BrokerError
 from broker.grants import Grants
 from broker.issuers import make_issuers
 from broker.sessions.pool import Pool
+from broker.settings import Settings
 from tests.support.clock import FakeClock
 from tests.unit.broker.aws.stub import BASE_ARN, BROKER_USER, EXTERNAL_ID, ROLE, Aws
 from tests.unit.broker.grants.test_grants import Registered
@@ -216,3 +219,19 @@ async def test_a_process_that_does_not_answer_holds_up_one_thread_and_nobody_for
     for _ in range(2):
         assert "credential_process" in (await refused(sts)).message
     assert started.read_text() == "\n"
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_region_that_stands_only_in_the_profile_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config"
+    path.write_text("[profile bridge]\nregion = ap-south-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    assert profile_region() == ""
+    monkeypatch.setenv("AWS_PROFILE", "bridge")
+    assert profile_region() == "ap-south-1"
+    assert sts_region(Settings()) == "ap-south-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert sts_region(Settings()) == "eu-west-1"
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert profile_region() == "", "reading the keys will say what is wrong with it"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -113,7 +115,7 @@ async def test_what_passes_is_tried_again(
     base = await sts.base_session()
     aws.answers = [answer, answer]
     await sts.assume_role(base, HOP, "eu-central-1")
-    assert counters.sts_calls["AssumeRole"] == 3
+    assert counters.sts.calls["AssumeRole"] == 3
     assert len(slept) == 2
     assert all(0 <= seconds <= 2 for seconds in slept)
 
@@ -124,7 +126,7 @@ async def test_attempts_are_bounded_and_the_reason_is_told(aws: Aws, sts: BotoSt
     assert (await refused(sts, base)).reason is Reason.AWS_THROTTLED
     aws.answers = [Answer(500, "InternalFailure")] * 3
     assert (await refused(sts, base)).reason is Reason.AWS_UNAVAILABLE
-    assert counters.sts_calls["AssumeRole"] == 6
+    assert counters.sts.calls["AssumeRole"] == 6
 
 
 async def test_retries_have_a_budget(aws: Aws, sts: BotoSts, counters: Counters) -> None:
@@ -132,9 +134,9 @@ async def test_retries_have_a_budget(aws: Aws, sts: BotoSts, counters: Counters)
     aws.answers = [Answer(400, "Throttling")] * 100
     for _ in range(20):
         await refused(sts, base)
-    assert counters.sts_retries <= 10 + 20
-    assert counters.sts_retries_withheld > 0
-    assert counters.sts_calls["AssumeRole"] < 60
+    assert counters.sts.retries <= 10 + 20
+    assert counters.sts.retries_withheld > 0
+    assert counters.sts.calls["AssumeRole"] < 60
 
 
 async def test_nobody_listens(aws: Aws, clock: FakeClock, counters: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,9 +213,27 @@ def test_regional_endpoints_by_default(
         ("us-east-1", "https://sts.us-east-1.amazonaws.com"),
         ("cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn"),
     ):
-        assert sts._clients._client(region).meta.endpoint_url == url
+        assert sts._clients._client("sts", region).meta.endpoint_url == url
     sts.close()
 
 
 def test_the_arns_of_the_stub_are_what_aws_shows() -> None:
     assert BROKER_USER.split(":")[4] == BASE_ARN.split(":")[4]
+
+
+async def test_no_more_calls_at_once_than_there_are_workers(clock: FakeClock, counters: Counters) -> None:
+    sts = BotoSts(clock=clock, region="eu-central-1", counters=counters, workers=2)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)
+        with lock:
+            running -= 1
+
+    await asyncio.gather(*(sts._clients.in_thread(work) for _ in range(8)))
+    sts.close()
+    assert most == 2
