@@ -2,7 +2,8 @@
 
 Without a guard the relay is opaque and fastest. A guard is shown the bytes of each side in the order they arrive and
 answers with verdicts; the relay carries them out in order. What a guard returns must account for every byte it has been
-shown: each is passed, dropped or held, and held bytes are shown no second time.
+shown: each is passed, dropped or held, and held bytes are shown no second time. What a guard need not see costs least:
+`passes` is asked before the client's bytes are shown, and upstream's are shown only while it watches.
 """
 
 from __future__ import annotations
@@ -71,11 +72,52 @@ class NeedGrant:
     at: datetime
 
 
-Verdict = Pass | Drop | Answer | Inject | Hold | Release | Refuse | NeedGrant
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Show no more of a side, and stop reading it, until `Release`: bytes of this call that no verdict has covered,
+    and what arrives behind them, are shown then."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Show upstream's bytes from now on, or relay them unseen (which is fastest) until another Watch."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """End the session with this refusal at this instant, unless another Deadline has replaced this one by then.
+
+    While one is set, a broker that cannot answer NeedGrant is asked again until it strikes.
+    """
+
+    at: datetime
+    refusal: Refused
+
+
+Verdict = Pass | Drop | Answer | Inject | Hold | Release | Refuse | NeedGrant | Stop | Watch | Deadline
 
 
 class Guard(Protocol):
-    """Looks at an established session. Methods return verdicts and do nothing else."""
+    """Looks at an established session. Methods return verdicts and do nothing else. Inherit from it: what has a body
+    here is what most guards want."""
+
+    watches_upstream: bool = True
+    """Whether upstream's bytes are shown from the start; `Watch` changes that later."""
+
+    def start(self) -> Sequence[Verdict]:
+        """When the session begins: instants to be woken at."""
+        return ()
+
+    def passes(self, data: bytes) -> bool:
+        """Whether all of these bytes of the client may go on as they are: the hot path, asked before `client_bytes`.
+
+        True counts as having been shown them. After False nothing has happened, and they are shown.
+        """
+        return False
 
     def client_bytes(self, data: bytes) -> Sequence[Verdict]:
         """Bytes the client sent."""

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
 from proxy.errors import LocalFault, Refused, Side
-from proxy.guard import Answer, Drop, Guard, Hold, Inject, NeedGrant, Pass, Refuse, Release, Verdict
+from proxy.guard import (
+    Answer,
+    Deadline,
+    Drop,
+    Guard,
+    Hold,
+    Inject,
+    NeedGrant,
+    Pass,
+    Refuse,
+    Release,
+    Stop,
+    Verdict,
+    Watch,
+)
 from proxy.net.channel import HOLD_GUARD, Owner
 from proxy.net.transport import TAIL_BYTES, Link
 from tollbridge.clock import Clock
+from tollbridge.reasons import ROWS
+
+RETRY_SECONDS: Final = 5.0
+"""Between two questions for a grant while the broker cannot answer and the guard's Deadline is still ahead."""
 
 
 class Session(Owner, Protocol):
@@ -25,10 +43,12 @@ class Session(Owner, Protocol):
 class _Held:
     """What a guard keeps of one side, and what arrived behind it."""
 
-    __slots__ = ("active", "behind", "data", "ended")
+    __slots__ = ("active", "behind", "data", "stopped")
 
     def __init__(self) -> None:
         self.active = False
+        self.stopped = False
+        """By Stop: what it was shown of the last call counts as not shown."""
         self.data = bytearray()
         self.behind = bytearray()
         """Not shown to the guard yet; at most one receive buffer, because reading has stopped."""
@@ -47,6 +67,8 @@ class Guarded:
         renew: Callable[[], Awaitable[tuple[str, str]]],
     ) -> None:
         self._guard = guard
+        self._passes = guard.passes
+        self._client, self._upstream = client, upstream
         self._links = {Side.CLIENT: client, Side.UPSTREAM: upstream}
         self._held = {Side.CLIENT: _Held(), Side.UPSTREAM: _Held()}
         self._show = {Side.CLIENT: guard.client_bytes, Side.UPSTREAM: guard.upstream_bytes}
@@ -56,9 +78,22 @@ class Guarded:
         self._over = False
         self._grant_at: datetime | None = None
         self._grant_wanted = asyncio.Event()
+        self._deadline: Deadline | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def client_bytes(self, data: bytes) -> None:
-        """The client sent something."""
+        """The client sent something. All that happens to most of it is the guard's `passes`."""
+        if not self._over and not self._held[Side.CLIENT].active:
+            try:
+                passes = self._passes(data)
+            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+                self._over = True
+                self._session.on_fault(fault)
+                return
+            if passes:
+                self._client.relayed += len(data)
+                self._upstream.write(data)
+                return
         self._arrived(Side.CLIENT, data)
 
     def upstream_bytes(self, data: bytes) -> None:
@@ -73,9 +108,12 @@ class Guarded:
         """Until the session is over: fetch the grants that the guard asks for, when it needs them."""
         async with asyncio.TaskGroup() as group:
             renewals = group.create_task(self._renewals(), name="guard renewals")
+            self._guarding(lambda: self._carry_out(self._guard.start(), None, b""))
             await done
             self._over = True
             renewals.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
 
     async def _renewals(self) -> None:
         while True:
@@ -94,7 +132,10 @@ class Guarded:
             try:
                 await self._renewal()
             except Refused as refusal:
-                self._session.end(refusal)
+                if self._deadline is not None and ROWS[refusal.reason].retryable:
+                    self._want_grant(self._clock.now() + timedelta(seconds=RETRY_SECONDS))
+                else:
+                    self._session.end(refusal)
             except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
                 self._session.on_fault(fault)
 
@@ -151,7 +192,7 @@ class Guarded:
                     self._deliver(Side.CLIENT, data)
                 case Release(which):
                     held = self._held[which]
-                    held.active = False
+                    held.active = held.stopped = False
                     self._deliver(which, bytes(held.data))
                     held.data.clear()
                 case Refuse(refusal):
@@ -159,10 +200,38 @@ class Guarded:
                     self._session.end(refusal)
                     return
                 case NeedGrant(instant):
-                    self._grant_at = instant
-                    self._grant_wanted.set()
-        if at != len(shown):
+                    self._want_grant(instant)
+                case Stop(which):
+                    held = self._held[which]
+                    held.active = held.stopped = True
+                    self._links[which].hold(HOLD_GUARD)
+                case Watch(on):
+                    self._upstream.tap(self.upstream_bytes if on else None)
+                case Deadline():
+                    self._deadline = verdict
+                    self._set_alarm()
+        if side is not None and self._held[side].stopped:
+            self._held[side].behind[:0] = shown[at:]
+        elif at != len(shown):
             raise LocalFault(f"a guard was shown {len(shown)} bytes and decided about {at}")
+
+    def _want_grant(self, at: datetime) -> None:
+        self._grant_at = at
+        self._grant_wanted.set()
+
+    def _set_alarm(self) -> None:
+        """Strike at the deadline, or look again if the clocks disagree."""
+        deadline = self._deadline
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if deadline is None or self._over:
+            return
+        wait = (deadline.at - self._clock.now()).total_seconds()
+        if wait <= 0:
+            self._over = True
+            self._session.end(deadline.refusal)
+        else:
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._set_alarm)
 
     def _dispose(self, verdict: Pass | Drop | Hold, side: Side, part: bytes) -> None:
         held = self._held[side]

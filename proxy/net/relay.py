@@ -146,7 +146,9 @@ class Relay:
         client_sink = upstream_sink = None
         if self._session.guard is not None:
             self._guarded = Guarded(self._session.guard, client, upstream, self, self._clock, self._renew)
-            client_sink, upstream_sink = self._guarded.client_bytes, self._guarded.upstream_bytes
+            client_sink = self._guarded.client_bytes
+            if self._session.guard.watches_upstream:
+                upstream_sink = self._guarded.upstream_bytes
         client.push_to(upstream, self, client_sink)
         if not self._done.done():
             upstream.push_to(client, self, upstream_sink)

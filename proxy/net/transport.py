@@ -197,6 +197,11 @@ class Link(Channel):
         if ended:
             owner.on_eof(self)
 
+    def tap(self, sink: Callable[[bytes], None] | None) -> None:
+        """In push mode, from the next byte on: give this side's bytes to `sink`, or straight to its peer again."""
+        self._sink = sink
+        self._peer = self._twin if sink is None and not self.ended else None
+
     def _pump(self, peer: Channel) -> None:
         """Decrypt what has arrived and pass it on. The hot path of every TLS session."""
         incoming = self._incoming
@@ -260,6 +265,9 @@ class Link(Channel):
         ended = False
         try:
             while not self._discarding:
+                if self._peer is not None:  # the sink has just been taken away
+                    self._pump(self._peer)
+                    return
                 if self._sink is None and len(self.inbox) >= INBOX_LIMIT:
                     self.hold(HOLD_INBOX)
                     break

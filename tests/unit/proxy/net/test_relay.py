@@ -163,12 +163,18 @@ async def test_sessions_end_at_their_longest_without_a_goodbye_inside_a_message(
         await until(lambda: len(stage.log.ends) == 2)
 
 
-class Scripted:
+class Scripted(Guard):
     """A guard whose verdicts a test writes."""
 
     def __init__(self, client: Callable[[bytes], Sequence[Verdict]], upstream: Callable[[bytes], Sequence[Verdict]]):
-        self.client_bytes, self.upstream_bytes = client, upstream
+        self._client, self._upstream = client, upstream
         self.users: list[tuple[str, str]] = []
+
+    def client_bytes(self, data: bytes) -> Sequence[Verdict]:
+        return self._client(data)
+
+    def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
+        return self._upstream(data)
 
     def granted(self, user: str, password: str) -> Sequence[Verdict]:
         self.users.append((user, password))
