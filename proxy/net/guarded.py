@@ -175,7 +175,9 @@ class Guarded:
             if link.ended and not self._twin(side).closing:
                 self._session.on_eof(link)
 
-    def _carry_out(self, verdicts: Sequence[Verdict], side: Side | None, shown: bytes) -> None:
+    def _carry_out(  # noqa: C901 - one row per verdict
+        self, verdicts: Sequence[Verdict], side: Side | None, shown: bytes
+    ) -> None:
         at = 0
         for verdict in verdicts:
             if self._over:

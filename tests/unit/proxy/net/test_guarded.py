@@ -103,6 +103,7 @@ async def test_a_guard_whose_fast_path_fails_harms_its_own_session_only(ca: Test
         client = await stage.login()
         await client.send(b"x")
         assert await client.to_end() == b""
+        await until(lambda: stage.log.ends)
         assert stage.log.ends[0].ended == "fault"
 
 
