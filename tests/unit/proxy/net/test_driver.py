@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,7 +40,6 @@ from tests.support.stage import HOST, echo, proxy_stage, toy_login, until
 from tests.support.toy import ToyEngine, ToyGrants
 from tollbridge.model import Endpoint, TlsFacts, TlsMode, TrustStore
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 ASK = RequestGrant("spiffe://td/app", "orders", "app", "")
 
@@ -381,27 +379,3 @@ async def test_interrupting_twice_or_too_late_does_nothing(ca: TestCa) -> None:
     await subject.run(script(), 1.0)
     subject.interrupt(Refused(Reason.DRAINING, "late"))
     await asyncio.sleep(0)
-
-
-async def test_interrupting_while_the_deadline_strikes_does_nothing(ca: TestCa) -> None:
-    class Silent(ToyGrants):
-        async def request(
-            self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-        ) -> tuple[SealedGrant, Secret]:
-            await asyncio.Event().wait()
-            raise AssertionError
-
-    def script() -> Script[object]:
-        return (yield ASK)
-
-    subject = driver(replace(services(ca, 1), grants=Silent(Endpoint(host=HOST, port=5432), TlsFacts())))
-
-    async def login() -> None:
-        with pytest.raises(Refused, match="did not finish"):
-            await subject.run(script(), 0.05)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(login())
-        while subject._deadline is None or not subject._deadline.expired():  # noqa: ASYNC110 - this very moment
-            await asyncio.sleep(0)
-        subject.interrupt(Refused(Reason.DRAINING, "at the same moment"))
