@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,17 @@ from tests.e2e.load import (
 )
 from tollbridge.client import Client, Identity
 
-ROLES: Final = ("reborn", "reborn-in-a-crowd", "gone", "timed-out", "renewed", "powerless", "quarter-hour", "named")
+ROLES: Final = (
+    "reborn",
+    "reborn-in-a-crowd",
+    "gone",
+    "timed-out",
+    "renewed",
+    "not-renewed",
+    "powerless",
+    "quarter-hour",
+    "named",
+)
 WORKLOADS: Final = 10
 
 QUARTER_HOUR: Final = {
@@ -68,9 +78,10 @@ def accounts(world: World) -> Accounts:
 
 @pytest.fixture
 def aws(control: Control) -> Iterator[Control]:
-    """The sandbox's levers; sessions have their usual life again after a test."""
+    """The sandbox's levers; sessions have their usual life again after a test, and no fault outlives it."""
     yield control
     control.shorten_sessions(None)
+    control.clear_faults()
 
 
 def sts_calls(aws: Control) -> tuple[int, int]:
@@ -153,6 +164,23 @@ async def test_sessions_are_renewed_again_and_again_and_no_login_fails(
     assert len({line["access_key_id"] for line in decisions(bridge, database="renewed")}) >= 3
     assert sts_calls(aws)[1] == 0, "a renewal needs no check"
     state(capsys, f"{logins.logins} logins over 4 sessions of 5 s, slowest {logins.slowest:.2f} s")
+
+
+async def test_a_session_that_cannot_be_renewed_serves_to_its_end_and_not_beyond(bridge: Bridge, aws: Control) -> None:
+    aws.shorten_sessions(8)
+    door = mtls(bridge, "app@not-renewed")
+    await enter(door)
+    ends_at = datetime.fromisoformat(decisions(bridge, database="not-renewed")[0]["expires_at"])
+    aws.inject_fault("throttle", role_arn=role("not-renewed"))
+    aws.reset_counters()
+    async with traffic(lambda: door) as logins:
+        await until(lambda: datetime.now(UTC) > ends_at - timedelta(seconds=1))
+        assert logins.failures == []
+    assert aws.counters().errors.get("sts:AssumeRole", 0) >= 1, "a renewal was tried"
+    await until(lambda: datetime.now(UTC) > ends_at)
+    assert "throttles" in await refusal(door)
+    aws.clear_faults()
+    await until_let_in(door)
 
 
 async def test_a_policy_without_connect_is_named_and_the_session_stays(
