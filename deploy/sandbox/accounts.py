@@ -58,7 +58,17 @@ def rds_policy(database: topology.DatabaseSpec, db_users: Iterable[str] = topolo
 def more_products_policy() -> Policy:
     """What example-role may do beside its first database."""
     users = [topology.RDS_MARIADB.connect_arn(user) for user in topology.IAM_DB_USERS]
-    return policy(allow("rds-db:connect", users))
+    elasticache = f"arn:aws:elasticache:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}"
+    caches = [
+        f"{elasticache}:replicationgroup:{topology.CACHE.resource_id}",
+        f"{elasticache}:serverlesscache:{topology.SERVERLESS_CACHE.resource_id}",
+        *(f"{elasticache}:user:{user}" for user in topology.IAM_DB_USERS),
+    ]
+    return policy(
+        allow("rds-db:connect", users),
+        allow("elasticache:Connect", caches),
+        allow("memorydb:Connect", "*"),
+    )
 
 
 class Accounts:

@@ -1,7 +1,7 @@
-"""ministack's own virtual environment: it pins a botocore that must not meet ours.
+"""The sandbox's own virtual environment: ministack, which pins a botocore that must not meet ours, and Valkey.
 
-Built once from ``requirements/sandbox.txt`` (every hash checked) into ``.cache/sandbox-venv``, and again only when
-that file or the Python version changes.
+Built once from ``requirements/sandbox.txt`` (every hash checked) into ``.cache/sandbox-venv-KEY``; another KEY when
+that file or the Python version changes, because running sandboxes may still need what the old one holds.
 """
 
 import fcntl
@@ -22,34 +22,33 @@ CACHE = REPOSITORY / ".cache"
 def ensure(progress: Callable[[str], None]) -> Path:
     """Path of the environment's Python. Raises MissingEngine when it cannot be built."""
     CACHE.mkdir(exist_ok=True)
-    home = CACHE / "sandbox-venv"
+    home = _home()
     python = home / "bin" / "python"
-    stamp = home / "built-from"
-    key = _key()
+    stamp = home / "built"
     # Sandboxes that start at the same time on a fresh machine must not build into one another.
     with (CACHE / "sandbox-venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.is_file() and stamp.read_text() == key and python.exists():
+        if stamp.is_file() and python.exists():
             return python
-        progress("installing ministack into .cache/sandbox-venv (once; about 15 seconds)")
+        progress(f"installing ministack and Valkey into .cache/{home.name} (once; about 15 seconds)")
         shutil.rmtree(home, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(home))
         _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
              "--require-hashes", "--requirement", str(REQUIREMENTS))  # fmt: skip
-        stamp.write_text(key)
+        stamp.touch()
     return python
 
 
-def _key() -> str:
-    return hashlib.sha256(sys.version.encode() + REQUIREMENTS.read_bytes()).hexdigest()
+def _home() -> Path:
+    key = hashlib.sha256(sys.version.encode() + REQUIREMENTS.read_bytes()).hexdigest()
+    return CACHE / f"sandbox-venv-{key[:12]}"
 
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MissingEngine(
-            f"ministack's virtual environment could not be built:\n{(done.stderr or done.stdout).strip()[-2000:]}\n"
+            f"the sandbox's virtual environment could not be built:\n{(done.stderr or done.stdout).strip()[-2000:]}\n"
             "Install what is missing (on Debian: apt-get install -y python3-venv) and see that pip can reach its "
-            "index, then: python -m venv .cache/sandbox-venv && .cache/sandbox-venv/bin/pip install --require-hashes "
-            "-r requirements/sandbox.txt"
+            "index, then try again."
         )

@@ -80,16 +80,16 @@ def _user_namespace(private: Path) -> Quarters:
     return Quarters(run_as=(), serve_as=serve_as, service_directory=private, uid=uid, gid=gid)
 
 
-def build_module(source: Path, module: Path) -> None:
-    """Compile the PAM module. Raises MissingEngine when compiler or headers are missing."""
+def build_module(source: Path, module: Path, *, libraries: tuple[str, ...] = ("-lpam",)) -> None:
+    """Compile a server's module. Raises MissingEngine when compiler or headers are missing."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        raise MissingEngine(f"no C compiler for the sandbox's PAM module. Install it: {INSTALL_LINE}")
-    command = (compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", str(module), str(source), "-lpam")
+        raise MissingEngine(f"no C compiler for the sandbox's {source.name}. Install it: {INSTALL_LINE}")
+    command = (compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", str(module), str(source), *libraries)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MissingEngine(
-            f"the sandbox's PAM module does not compile:\n{done.stderr.strip()[-1000:]}\nInstall: {INSTALL_LINE}"
+            f"the sandbox's {source.name} does not compile:\n{done.stderr.strip()[-1000:]}\nInstall: {INSTALL_LINE}"
         )
     module.chmod(0o755)
 

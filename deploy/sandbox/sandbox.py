@@ -27,7 +27,8 @@ SOCKET_PATH_LIMIT = 100
 """A unix socket's path has 107 bytes; servers append a few of their own."""
 
 PASSWORD_USERS = {
-    user: f"sandbox-{user}-password" for user in (*topology.PASSWORD_DB_USERS, *topology.MARIADB_PASSWORD_USERS)
+    user: f"sandbox-{user}-password"
+    for user in (*topology.PASSWORD_DB_USERS, *topology.MARIADB_PASSWORD_USERS, *topology.VALKEY_PASSWORD_USERS)
 }
 """As the servers' seeds set them."""
 
@@ -239,7 +240,7 @@ def _login_target(spec: topology.DatabaseSpec) -> dict[str, object]:
         "database": spec.name,
         "hostname": spec.host,
         "region": topology.REGION,
-        **{key: facts[key] for key in ("port", "account_id", "resource_id")},
+        **{key: facts[key] for key in ("product", "port", "account_id", "resource_id")},
     }
 
 

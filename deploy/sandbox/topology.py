@@ -51,11 +51,16 @@ PASSWORD_DB_USERS = ("md5user", "scramuser", "cleartextuser")
 """Roles with a password of their own, for the authentication method each is named after."""
 MARIADB_PASSWORD_USERS = ("nativeuser", "ed25519user")
 """The same on MariaDB. ``nativeuser`` may also come without TLS."""
+VALKEY_PASSWORD_USERS = ("passworduser",)
+"""The same on Valkey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSpec:
-    """A database as AWS knows it; ``role_arn`` is None in the broker's own account."""
+    """A database as AWS knows it; ``role_arn`` is None in the broker's own account.
+
+    ``resource_id`` is what policies call it: RDS's resource id, a cache's or cluster's name.
+    """
 
     name: str
     account_id: str
@@ -106,7 +111,40 @@ RDS_MARIADB = DatabaseSpec(
     port=3306,
     protocol="mysql",
 )
+CACHE = DatabaseSpec(
+    name="cache",
+    account_id=EXAMPLE_ACCOUNT,
+    host="master.my-rg.abcdef.usw1.cache.amazonaws.com",
+    resource_id="my-rg",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=6379,
+    protocol="redis",
+    product="elasticache",
+)
+SERVERLESS_CACHE = DatabaseSpec(
+    name="serverless-cache",
+    account_id=EXAMPLE_ACCOUNT,
+    host="cache-01-abcdef.serverless.usw1.cache.amazonaws.com",
+    resource_id="cache-01",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=6379,
+    protocol="redis",
+    product="elasticache-serverless",
+)
+MEMORYDB = DatabaseSpec(
+    name="memory",
+    account_id=EXAMPLE_ACCOUNT,
+    host="clustercfg.cluster-01.abcdef.memorydb.us-west-1.amazonaws.com",
+    resource_id="cluster-01",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=6379,
+    protocol="redis",
+    product="memorydb",
+)
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
-ENGINE_DATABASES = {"postgres": DATABASES, "mariadb": (RDS_MARIADB,)}
+ENGINE_DATABASES = {"postgres": DATABASES, "mariadb": (RDS_MARIADB,), "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB)}
 """What a sandbox has with an engine."""

@@ -27,7 +27,7 @@ class Database:
     db_name: str
     superuser_dsn: str
     """For seeding, never for the system under test: in over the unix socket, without a password. A libpq connection
-    string; for MariaDB the options of its command line client."""
+    string; for MariaDB and Valkey the options of ``mariadb`` and ``redis-cli``."""
     protocol: str = "postgres"
     product: str = "rds"
 
@@ -79,7 +79,7 @@ class World:
     databases: tuple[Database, ...]
     password_users: dict[str, str] = field(repr=False)
     """Users with a password of their own, by authentication method: md5user and so on (PostgreSQL), nativeuser and so
-    on (MariaDB)."""
+    on (MariaDB), passworduser (Valkey)."""
 
     @property
     def dial(self) -> dict[str, str]:

@@ -12,11 +12,14 @@ want() { # want PACKAGE TEST...: PACKAGE is missing when TEST fails
 }
 server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
 mariadb_server() { PATH=$PATH:/usr/sbin command -v mariadbd && test -e /usr/lib/mysql/plugin/auth_pam_v1.so; }
+haproxy_program() { PATH=$PATH:/usr/sbin command -v haproxy; }
 
 want postgresql server_binary
 want postgresql-client command -v psql
 want mariadb-server mariadb_server
 want mariadb-client command -v mariadb
+want haproxy haproxy_program
+want redis-tools command -v redis-cli
 want gcc command -v gcc
 want libc6-dev test -e /usr/include/stdio.h
 want libpam0g-dev test -e /usr/include/security/pam_modules.h

@@ -1,7 +1,7 @@
 """The AWS process of one sandbox: ``python -m aws SETTINGS.json``.
 
 Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, PAM service name ->
-``logins.Target``; ``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once
+``tokens.Target``; ``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once
 if the process that started us dies (null to outlive it).
 """
 
@@ -37,7 +37,8 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
 
     from . import emulator
     from .gateway import Gateway
-    from .logins import LoginJudge, Target
+    from .logins import LoginJudge
+    from .tokens import Target
 
     emulator.install(settings["machine_role_arn"])
     judge = LoginJudge({service: Target(**target) for service, target in settings["targets"].items()})

@@ -3,13 +3,14 @@
 ministack reads its settings from the environment when it is imported: ``aws.__main__`` sets them first.
 """
 
+import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import ministack.app as ministack_app  # type: ignore[import-not-found, unused-ignore]
-from ministack.core import iam_evaluator, rds_iam  # type: ignore[import-not-found, unused-ignore]
+from ministack.core import iam_evaluator, rds_iam, sigv4  # type: ignore[import-not-found, unused-ignore]
 from ministack.core.responses import request_scope  # type: ignore[import-not-found, unused-ignore]
 from ministack.services import iam, imds, sts  # type: ignore[import-not-found, unused-ignore]
 
@@ -25,6 +26,7 @@ EXPIRED_SESSION_KEPT_SECONDS = 3600.0
 MACHINE_SESSION_NAME = "i-0123456789abcdef0"
 MACHINE_SESSION_SECONDS = 21_600.0
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
+_EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 
 _handed_out: list[str] = []
 """Every secret access key and session token made since the start."""
@@ -117,7 +119,7 @@ def caller_arn(access_key_id: str) -> str | None:
     return getattr(credential, "principal_arn", None)
 
 
-def judge_token(
+def judge_rds_token(
     token: str, *, hostname: str, port: int, db_user: str, region: str, account_id: str, resource_id: str
 ) -> str | None:
     """None when RDS would let the token's bearer in; else why not, in a few words without anything secret."""
@@ -126,28 +128,74 @@ def judge_token(
     )
     if not isinstance(verified, rds_iam.VerifiedRdsToken):
         return str(verified.code)
-    if verified.principal_type == "Root":
-        # ministack takes an account number for a root key with a well-known secret.
-        return "RootCredentials"
     resource_arn = f"arn:aws:rds-db:{region}:{account_id}:dbuser:{resource_id}/{db_user}"
+    return policy_refusal(
+        verified.access_key_id,
+        account_id=account_id,
+        region=region,
+        action="rds-db:connect",
+        resource_arns=[resource_arn],
+    )
+
+
+def presigned_signature(
+    access_key_id: str,
+    *,
+    session_token: str,
+    account_id: str,
+    host: str,
+    parameters: Mapping[str, str],
+    signed_at: str,
+    region: str,
+    service: str,
+) -> str | None:
+    """The signature a presigned GET of ``host`` should carry; None when the key is not a live one of that account."""
+    credential = iam_evaluator.resolve_credential(access_key_id, account_id, session_token)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError) or session_expired(access_key_id):
+        return None
+    canonical = sigv4.build_canonical_request("GET", "/", {"host": host}, parameters, "host", payload_hash=_EMPTY_HASH)
+    text = sigv4.build_string_to_sign(signed_at, signed_at[:8], region, service, canonical)
+    signature: str = sigv4.calculate_signature(credential.secret_access_key, signed_at[:8], region, service, text)
+    return signature
+
+
+def same_signature(expected: str, given: str) -> bool:
+    """In constant time."""
+    return bool(sigv4.signatures_match(expected, given))
+
+
+def policy_refusal(
+    access_key_id: str,
+    *,
+    account_id: str,
+    region: str,
+    action: str,
+    resource_arns: Iterable[str],
+    context: Mapping[str, str] | None = None,
+) -> str | None:
+    """None when the key's principal may do that to every one of the resources; else why not."""
     with request_scope(account_id, region):
-        principal = iam_evaluator.resolve_principal(verified.access_key_id, account_id)
-        if isinstance(principal, iam_evaluator.AuthError) or principal.policies is None:
+        principal = iam_evaluator.resolve_principal(access_key_id, account_id)
+        if isinstance(principal, iam_evaluator.AuthError):
             return "InvalidCredentials"
-        decision = iam_evaluator.evaluate(
-            iam_evaluator.EvalContext(
+        if principal.policies is None:
+            # ministack takes an account number for a root key with a well-known secret.
+            return "RootCredentials"
+        for resource_arn in resource_arns:
+            asked = iam_evaluator.EvalContext(
                 principal_arn=principal.arn,
                 principal_type=principal.type,
                 principal_account=account_id,
-                action="rds-db:connect",
+                action=action,
                 resource_arn=resource_arn,
                 region=region,
                 principal_keys=principal.keys,
-            ),
-            principal.policies,
-            *principal.limits,
-        ).decision
-    return None if decision == "Allow" else f"rds-db:connect {decision}"
+                service_context=dict(context or {}),
+            )
+            decision = iam_evaluator.evaluate(asked, principal.policies, *principal.limits).decision
+            if decision != "Allow":
+                return f"{action} {decision}"
+    return None
 
 
 def _new_session_token() -> str:

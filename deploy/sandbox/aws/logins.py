@@ -1,4 +1,4 @@
-"""The check an RDS database makes of a token, asked over a unix socket by the PAM module of each server.
+"""The check a database of AWS makes of a token, asked over a unix socket by a module inside each server.
 
 Protocol, one connection per login: ``service NUL user NUL token`` and end of data; the answer is ``1`` or ``0``.
 """
@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from . import emulator
+from . import emulator, tokens
+from .tokens import Target
 
 MAX_REQUEST_BYTES = 70_000
 """PostgreSQL takes no password above 65,535 bytes."""
@@ -18,18 +19,6 @@ REQUEST_TIMEOUT_SECONDS = 2.0
 LOG_LENGTH = 20_000
 
 _ACCESS_KEY_ID = re.compile(r"X-Amz-Credential=([A-Za-z0-9]{1,128})(?:%2F|/)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What a PAM service stands for: one database server, as the trusted side of the check knows it."""
-
-    database: str
-    hostname: str
-    port: int
-    region: str
-    account_id: str
-    resource_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +34,7 @@ class Login:
 
 
 class LoginJudge:
-    """Answers PAM modules and remembers its latest verdicts."""
+    """Answers the servers' modules and remembers its latest verdicts."""
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self._targets = targets
@@ -95,15 +84,7 @@ def _refusal(target: Target, user: str, token: str, access_key_id: str | None) -
             return "SessionExpired"
         if emulator.bury_dead_session(access_key_id):
             return "RoleGone"
-    return emulator.judge_token(
-        token,
-        hostname=target.hostname,
-        port=target.port,
-        db_user=user,
-        region=target.region,
-        account_id=target.account_id,
-        resource_id=target.resource_id,
-    )
+    return tokens.refusal(target, user, token)
 
 
 async def _read_all(reader: asyncio.StreamReader) -> bytes:
