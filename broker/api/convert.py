@@ -43,6 +43,7 @@ def grant(value: Grant) -> credential_service_pb2.IssueCredentialResponse:
         recheck_after=_timestamp(value.recheck_after),
         usable_until=_timestamp(value.usable_until),
         policy_version=value.policy_version,
+        decided_at=_timestamp(value.decided_at) if value.decided_at else None,
     )
 
 
@@ -58,6 +59,7 @@ def database(value: Database) -> database_pb2.Database:
         tls=_tls(value.tls),
         region=value.region,
         account_id=value.account_id,
+        server_version=value.server_version,
     )
 
 

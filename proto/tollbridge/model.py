@@ -101,6 +101,8 @@ class Database:
     account_id: str
     description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    server_version: str = ""
+    """What a protocol whose server speaks first greets clients with; empty: what the server itself says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +131,5 @@ class Grant:
     usable_until: datetime
     """Until when new logins may use it while the broker does not answer."""
     policy_version: str = ""
+    decided_at: datetime | None = None
+    """When the decision was made, by the clock all other instants are read on; None when the broker did not say."""

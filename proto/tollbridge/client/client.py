@@ -96,7 +96,10 @@ class Client:
         requested_ttl: timedelta | None = None,
         rejected: str = "",
     ) -> Grant:
-        """Ask for a credential. `rejected` is the credential_id of a grant the database has just refused."""
+        """Ask for a credential. `rejected` is the credential_id of a grant the database has just refused.
+
+        The grant's instants are by this client's clock, however far it is from the broker's.
+        """
         request = credential_service_pb2.IssueCredentialRequest(
             database=database, db_user=db_user, db_name=db_name, workload=workload, rejected=rejected
         )
@@ -104,7 +107,7 @@ class Client:
             request.requested_ttl.CopyFrom(_duration(requested_ttl))
         answer = await self._call("credentials", "IssueCredential", request)
         try:
-            return convert.grant(answer)
+            return convert.on_our_clock(convert.grant(answer), self._clock.now())
         except convert.NotUnderstood as error:
             raise self._not_understood(error) from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +15,9 @@ from tollbridge.secret import Secret
 from tollbridge.v1 import credential_service_pb2, database_pb2
 
 E = TypeVar("E", bound=StrEnum)
+
+CLOCK_NOISE: Final = timedelta(seconds=2)
+"""A difference between two clocks that may as well be the time an answer takes."""
 
 
 class NotUnderstood(ValueError):
@@ -34,6 +38,7 @@ def database(message: database_pb2.Database) -> Database:
         account_id=message.account_id,
         description=message.description,
         labels=dict(message.labels),
+        server_version=message.server_version,
     )
 
 
@@ -52,6 +57,27 @@ def grant(message: credential_service_pb2.IssueCredentialResponse) -> Grant:
         recheck_after=_instant(message.recheck_after),
         usable_until=_instant(message.usable_until),
         policy_version=message.policy_version,
+        decided_at=_instant(message.decided_at) if message.HasField("decided_at") else None,
+    )
+
+
+def on_our_clock(grant: Grant, received_at: datetime) -> Grant:
+    """The same grant with its instants as the clock that read `received_at` will show them.
+
+    Without this a caller whose clock is slow would keep a withdrawn decision for longer than it stands.
+    """
+    if grant.decided_at is None:
+        return grant
+    ahead = received_at - grant.decided_at
+    if abs(ahead) <= CLOCK_NOISE:
+        return grant
+    return replace(
+        grant,
+        decided_at=received_at,
+        issued_at=grant.issued_at + ahead,
+        expires_at=grant.expires_at + ahead,
+        recheck_after=grant.recheck_after + ahead,
+        usable_until=grant.usable_until + ahead,
     )
 
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tollbridge.v1 import database_pb2 as tollbridge_dot_v1_dot_database__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tollbridge/v1/credential_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollbridge/v1/database.proto\"\xa2\x01\n\x16IssueCredentialRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\x12\x30\n\rrequested_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08rejected\x18\x06 \x01(\t\"\xa7\x03\n\x17IssueCredentialResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x04 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12%\n\x05token\x18\x05 \x01(\x0b\x32\x14.tollbridge.v1.TokenH\x00\x12-\n\tissued_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecheck_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cusable_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\n \x01(\tB\x0c\n\ncredential\",\n\x05Token\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x32u\n\x11\x43redentialService\x12`\n\x0fIssueCredential\x12%.tollbridge.v1.IssueCredentialRequest\x1a&.tollbridge.v1.IssueCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tollbridge/v1/credential_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollbridge/v1/database.proto\"\xa2\x01\n\x16IssueCredentialRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\x12\x30\n\rrequested_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08rejected\x18\x06 \x01(\t\"\xd7\x03\n\x17IssueCredentialResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x04 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12%\n\x05token\x18\x05 \x01(\x0b\x32\x14.tollbridge.v1.TokenH\x00\x12-\n\tissued_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecheck_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cusable_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\n \x01(\t\x12.\n\ndecided_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\ncredential\",\n\x05Token\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x32u\n\x11\x43redentialService\x12`\n\x0fIssueCredential\x12%.tollbridge.v1.IssueCredentialRequest\x1a&.tollbridge.v1.IssueCredentialResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUECREDENTIALREQUEST']._serialized_start=153
   _globals['_ISSUECREDENTIALREQUEST']._serialized_end=315
   _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=318
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=741
-  _globals['_TOKEN']._serialized_start=743
-  _globals['_TOKEN']._serialized_end=787
-  _globals['_CREDENTIALSERVICE']._serialized_start=789
-  _globals['_CREDENTIALSERVICE']._serialized_end=906
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=789
+  _globals['_TOKEN']._serialized_start=791
+  _globals['_TOKEN']._serialized_end=835
+  _globals['_CREDENTIALSERVICE']._serialized_start=837
+  _globals['_CREDENTIALSERVICE']._serialized_end=954
 # @@protoc_insertion_point(module_scope)

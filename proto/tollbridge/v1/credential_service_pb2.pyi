@@ -27,7 +27,7 @@ class IssueCredentialRequest(_message.Message):
     def __init__(self, database: _Optional[str] = ..., db_user: _Optional[str] = ..., db_name: _Optional[str] = ..., workload: _Optional[str] = ..., requested_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rejected: _Optional[str] = ...) -> None: ...
 
 class IssueCredentialResponse(_message.Message):
-    __slots__ = ("decision_id", "credential_id", "endpoint", "tls", "token", "issued_at", "expires_at", "recheck_after", "usable_until", "policy_version")
+    __slots__ = ("decision_id", "credential_id", "endpoint", "tls", "token", "issued_at", "expires_at", "recheck_after", "usable_until", "policy_version", "decided_at")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_ID_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class IssueCredentialResponse(_message.Message):
     RECHECK_AFTER_FIELD_NUMBER: _ClassVar[int]
     USABLE_UNTIL_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     credential_id: str
     endpoint: _database_pb2.Endpoint
@@ -48,7 +49,8 @@ class IssueCredentialResponse(_message.Message):
     recheck_after: _timestamp_pb2.Timestamp
     usable_until: _timestamp_pb2.Timestamp
     policy_version: str
-    def __init__(self, decision_id: _Optional[str] = ..., credential_id: _Optional[str] = ..., endpoint: _Optional[_Union[_database_pb2.Endpoint, _Mapping]] = ..., tls: _Optional[_Union[_database_pb2.TlsFacts, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recheck_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., usable_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[str] = ...) -> None: ...
+    decided_at: _timestamp_pb2.Timestamp
+    def __init__(self, decision_id: _Optional[str] = ..., credential_id: _Optional[str] = ..., endpoint: _Optional[_Union[_database_pb2.Endpoint, _Mapping]] = ..., tls: _Optional[_Union[_database_pb2.TlsFacts, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., issued_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recheck_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., usable_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[str] = ..., decided_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("user", "password")

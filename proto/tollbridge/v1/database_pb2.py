@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctollbridge/v1/database.proto\x12\rtollbridge.v1\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"\x85\x01\n\x08TlsFacts\x12$\n\x04mode\x18\x01 \x01(\x0e\x32\x16.tollbridge.v1.TlsMode\x12.\n\x0btrust_store\x18\x02 \x01(\x0e\x32\x19.tollbridge.v1.TrustStore\x12\x13\n\x0bserver_name\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\"\xda\x02\n\x08\x44\x61tabase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.tollbridge.v1.Database.LabelsEntry\x12)\n\x08protocol\x18\x04 \x01(\x0e\x32\x17.tollbridge.v1.Protocol\x12\'\n\x07product\x18\x05 \x01(\x0e\x32\x16.tollbridge.v1.Product\x12)\n\x08\x65ndpoint\x18\x06 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x07 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12\x0e\n\x06region\x18\x08 \x01(\t\x12\x12\n\naccount_id\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xc1\x01\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x15\n\x11PROTOCOL_POSTGRES\x10\x01\x12\x12\n\x0ePROTOCOL_MYSQL\x10\x02\x12\x12\n\x0ePROTOCOL_REDIS\x10\x03\x12\x15\n\x11PROTOCOL_DYNAMODB\x10\x04\x12\x17\n\x13PROTOCOL_OPENSEARCH\x10\x05\x12\x16\n\x12PROTOCOL_CASSANDRA\x10\x06\x12\x14\n\x10PROTOCOL_MONGODB\x10\x07*\xe0\x02\n\x07Product\x12\x17\n\x13PRODUCT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPRODUCT_RDS\x10\x01\x12\x14\n\x10PRODUCT_RDSPROXY\x10\x02\x12\x14\n\x10PRODUCT_REDSHIFT\x10\x03\x12\x1f\n\x1bPRODUCT_REDSHIFT_SERVERLESS\x10\x04\x12\x17\n\x13PRODUCT_ELASTICACHE\x10\x05\x12\"\n\x1ePRODUCT_ELASTICACHE_SERVERLESS\x10\x06\x12\x14\n\x10PRODUCT_MEMORYDB\x10\x07\x12\x14\n\x10PRODUCT_DYNAMODB\x10\x08\x12\x16\n\x12PRODUCT_OPENSEARCH\x10\t\x12!\n\x1dPRODUCT_OPENSEARCH_SERVERLESS\x10\n\x12\x15\n\x11PRODUCT_KEYSPACES\x10\x0b\x12\x11\n\rPRODUCT_DOCDB\x10\x0c\x12\x10\n\x0cPRODUCT_DSQL\x10\r*l\n\x07TlsMode\x12\x18\n\x14TLS_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14TLS_MODE_VERIFY_FULL\x10\x01\x12\x16\n\x12TLS_MODE_VERIFY_CA\x10\x02\x12\x15\n\x11TLS_MODE_INSECURE\x10\x03*\x90\x01\n\nTrustStore\x12\x1b\n\x17TRUST_STORE_UNSPECIFIED\x10\x00\x12\x16\n\x12TRUST_STORE_SYSTEM\x10\x01\x12\x17\n\x13TRUST_STORE_AWS_RDS\x10\x02\x12\x1c\n\x18TRUST_STORE_AWS_REDSHIFT\x10\x03\x12\x16\n\x12TRUST_STORE_INLINE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctollbridge/v1/database.proto\x12\rtollbridge.v1\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"\x85\x01\n\x08TlsFacts\x12$\n\x04mode\x18\x01 \x01(\x0e\x32\x16.tollbridge.v1.TlsMode\x12.\n\x0btrust_store\x18\x02 \x01(\x0e\x32\x19.tollbridge.v1.TrustStore\x12\x13\n\x0bserver_name\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\"\xf2\x02\n\x08\x44\x61tabase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.tollbridge.v1.Database.LabelsEntry\x12)\n\x08protocol\x18\x04 \x01(\x0e\x32\x17.tollbridge.v1.Protocol\x12\'\n\x07product\x18\x05 \x01(\x0e\x32\x16.tollbridge.v1.Product\x12)\n\x08\x65ndpoint\x18\x06 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x07 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12\x0e\n\x06region\x18\x08 \x01(\t\x12\x12\n\naccount_id\x18\t \x01(\t\x12\x16\n\x0eserver_version\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xc1\x01\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x15\n\x11PROTOCOL_POSTGRES\x10\x01\x12\x12\n\x0ePROTOCOL_MYSQL\x10\x02\x12\x12\n\x0ePROTOCOL_REDIS\x10\x03\x12\x15\n\x11PROTOCOL_DYNAMODB\x10\x04\x12\x17\n\x13PROTOCOL_OPENSEARCH\x10\x05\x12\x16\n\x12PROTOCOL_CASSANDRA\x10\x06\x12\x14\n\x10PROTOCOL_MONGODB\x10\x07*\xe0\x02\n\x07Product\x12\x17\n\x13PRODUCT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPRODUCT_RDS\x10\x01\x12\x14\n\x10PRODUCT_RDSPROXY\x10\x02\x12\x14\n\x10PRODUCT_REDSHIFT\x10\x03\x12\x1f\n\x1bPRODUCT_REDSHIFT_SERVERLESS\x10\x04\x12\x17\n\x13PRODUCT_ELASTICACHE\x10\x05\x12\"\n\x1ePRODUCT_ELASTICACHE_SERVERLESS\x10\x06\x12\x14\n\x10PRODUCT_MEMORYDB\x10\x07\x12\x14\n\x10PRODUCT_DYNAMODB\x10\x08\x12\x16\n\x12PRODUCT_OPENSEARCH\x10\t\x12!\n\x1dPRODUCT_OPENSEARCH_SERVERLESS\x10\n\x12\x15\n\x11PRODUCT_KEYSPACES\x10\x0b\x12\x11\n\rPRODUCT_DOCDB\x10\x0c\x12\x10\n\x0cPRODUCT_DSQL\x10\r*l\n\x07TlsMode\x12\x18\n\x14TLS_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14TLS_MODE_VERIFY_FULL\x10\x01\x12\x16\n\x12TLS_MODE_VERIFY_CA\x10\x02\x12\x15\n\x11TLS_MODE_INSECURE\x10\x03*\x90\x01\n\nTrustStore\x12\x1b\n\x17TRUST_STORE_UNSPECIFIED\x10\x00\x12\x16\n\x12TRUST_STORE_SYSTEM\x10\x01\x12\x17\n\x13TRUST_STORE_AWS_RDS\x10\x02\x12\x1c\n\x18TRUST_STORE_AWS_REDSHIFT\x10\x03\x12\x16\n\x12TRUST_STORE_INLINE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATABASE_LABELSENTRY']._loaded_options = None
   _globals['_DATABASE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_PROTOCOL']._serialized_start=573
-  _globals['_PROTOCOL']._serialized_end=766
-  _globals['_PRODUCT']._serialized_start=769
-  _globals['_PRODUCT']._serialized_end=1121
-  _globals['_TLSMODE']._serialized_start=1123
-  _globals['_TLSMODE']._serialized_end=1231
-  _globals['_TRUSTSTORE']._serialized_start=1234
-  _globals['_TRUSTSTORE']._serialized_end=1378
+  _globals['_PROTOCOL']._serialized_start=597
+  _globals['_PROTOCOL']._serialized_end=790
+  _globals['_PRODUCT']._serialized_start=793
+  _globals['_PRODUCT']._serialized_end=1145
+  _globals['_TLSMODE']._serialized_start=1147
+  _globals['_TLSMODE']._serialized_end=1255
+  _globals['_TRUSTSTORE']._serialized_start=1258
+  _globals['_TRUSTSTORE']._serialized_end=1402
   _globals['_ENDPOINT']._serialized_start=47
   _globals['_ENDPOINT']._serialized_end=85
   _globals['_TLSFACTS']._serialized_start=88
   _globals['_TLSFACTS']._serialized_end=221
   _globals['_DATABASE']._serialized_start=224
-  _globals['_DATABASE']._serialized_end=570
-  _globals['_DATABASE_LABELSENTRY']._serialized_start=525
-  _globals['_DATABASE_LABELSENTRY']._serialized_end=570
+  _globals['_DATABASE']._serialized_end=594
+  _globals['_DATABASE_LABELSENTRY']._serialized_start=549
+  _globals['_DATABASE_LABELSENTRY']._serialized_end=594
 # @@protoc_insertion_point(module_scope)

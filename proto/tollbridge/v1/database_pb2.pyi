@@ -102,7 +102,7 @@ class TlsFacts(_message.Message):
     def __init__(self, mode: _Optional[_Union[TlsMode, str]] = ..., trust_store: _Optional[_Union[TrustStore, str]] = ..., server_name: _Optional[str] = ..., ca_pem: _Optional[str] = ...) -> None: ...
 
 class Database(_message.Message):
-    __slots__ = ("name", "description", "labels", "protocol", "product", "endpoint", "tls", "region", "account_id")
+    __slots__ = ("name", "description", "labels", "protocol", "product", "endpoint", "tls", "region", "account_id", "server_version")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class Database(_message.Message):
     TLS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     labels: _containers.ScalarMap[str, str]
@@ -128,4 +129,5 @@ class Database(_message.Message):
     tls: TlsFacts
     region: str
     account_id: str
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., product: _Optional[_Union[Product, str]] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., tls: _Optional[_Union[TlsFacts, _Mapping]] = ..., region: _Optional[str] = ..., account_id: _Optional[str] = ...) -> None: ...
+    server_version: str
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., product: _Optional[_Union[Product, str]] = ..., endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., tls: _Optional[_Union[TlsFacts, _Mapping]] = ..., region: _Optional[str] = ..., account_id: _Optional[str] = ..., server_version: _Optional[str] = ...) -> None: ...
