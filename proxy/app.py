@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from proxy.admission import LoginLimits
 from proxy.audit import AuditedGrants, AuditLog, Writer
 from proxy.catalog import Catalog
 from proxy.engines import ENGINES
@@ -27,6 +28,7 @@ from proxy.net.bind import Bind, TcpBind, UnixBind
 from proxy.net.counters import Counters
 from proxy.net.dial import Dialer
 from proxy.net.driver import Services
+from proxy.net.gate import Gate
 from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
 from proxy.net.listener import Limits, Listener
 from proxy.net.sessions import Sessions
@@ -102,6 +104,20 @@ def session_limits(settings: SessionLimits) -> relay.SessionLimits:
     return relay.SessionLimits(idle_seconds=settings.idle_seconds, max_session_seconds=settings.max_session_seconds)
 
 
+def make_gate(settings: ProxySettings) -> Gate:
+    """How many logins each database bears."""
+
+    def limits_of(database: str) -> LoginLimits:
+        limits = settings.limits_of(database)
+        return LoginLimits(
+            max_connections=limits.max_connections,
+            logins_per_second=limits.logins_per_second,
+            wait_seconds=limits.wait_seconds,
+        )
+
+    return Gate(limits_of)
+
+
 class ProxyApp:
     """One proxy. Construction reads files and raises what is wrong with them; `run` serves until told to stop."""
 
@@ -114,6 +130,7 @@ class ProxyApp:
         self.grants = GrantCache(self.client, clock, self.catalog.policy_version)
         self.counters = Counters()
         self.sessions = Sessions()
+        self.gate = make_gate(settings)
         self._writer = Writer(settings.audit.file)
         lifecycle.on_reload(self._writer.reopen)
         audit = AuditLog(self._writer, clock)
@@ -124,8 +141,9 @@ class ProxyApp:
             upstream_tls=make_upstream_tls(settings),
             sessions=self.sessions,
             clock=clock,
+            gate=self.gate,
         )
-        database_limits = {name: session_limits(limits) for name, limits in settings.databases.items()}
+        database_limits = {name: session_limits(settings.limits_of(name)) for name in settings.databases}
         self.listeners = [
             Listener(
                 door=make_door(listener),
@@ -147,6 +165,7 @@ class ProxyApp:
         self._metrics = Metrics(
             Sources(
                 net=self.counters,
+                gate=self.gate,
                 live_bytes=self._live_bytes,
                 grants=self.grants,
                 catalog=self.catalog,

@@ -25,8 +25,8 @@ from typing import Final, TextIO
 
 from proxy.errors import Refused
 from proxy.model import SealedGrant
-from proxy.net.driver import Grants
 from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.services import Grants
 from tollbridge.clock import Clock
 from tollbridge.process.telemetry import (
     CREDENTIAL_ID,

@@ -201,6 +201,7 @@ async def check(
                 upstream_tls=app.make_upstream_tls(settings),
                 sessions=Sessions(),
                 clock=clock,
+                gate=app.make_gate(settings),
             )
             engine = ENGINES[found.protocol]
             probe = engine.probe(workload=workload, database=database, db_user=db_user, db_name=db_name)
@@ -208,6 +209,7 @@ async def check(
             try:
                 saw = await driver.run(noting(probe, report), PROBE_SECONDS)
             finally:
+                driver.release()
                 if driver.upstream is not None:
                     driver.upstream.close()
             if report.current == LOGIN:

@@ -15,12 +15,15 @@ from proxy.catalog import Catalog
 from proxy.grants import GrantCache
 from proxy.net.counters import LOGIN_BUCKETS
 from proxy.net.counters import Counters as NetCounters
+from proxy.net.gate import Gate
 from tollbridge.process import telemetry
 from tollbridge.process.telemetry import LabelValues
 
 OUTCOME: Final = "outcome"
 DIRECTION: Final = "direction"
 RESULT: Final = "result"
+DATABASE: Final = "database"
+REASON: Final = "reason"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Sources:
     """Where the numbers live."""
 
     net: NetCounters
+    gate: Gate
     live_bytes: Callable[[], tuple[int, int]]
     """To client and to upstream, of the sessions that run now."""
     grants: GrantCache
@@ -53,6 +57,7 @@ class Metrics(telemetry.Counters):
             lambda: {(outcome,): float(count) for outcome, count in net.logins.items()},
             [OUTCOME],
         )
+        self._of_databases(sources.gate)
         counter("tollbridge_proxy_faults", "Connections ended by a bug of the proxy.", lambda: net.crashes)
         counter("tollbridge_proxy_relayed_bytes", "Bytes relayed in sessions.", self._relayed, [DIRECTION])
         counter(
@@ -77,6 +82,37 @@ class Metrics(telemetry.Counters):
         counter("tollbridge_proxy_audit_lost", "Audit lines that could not be written.", lambda: audit.lost)
         gauge(
             "tollbridge_proxy_draining", "1 while the proxy takes no new connections.", lambda: int(sources.draining())
+        )
+
+    def _of_databases(self, gate: Gate) -> None:
+        """Labelled by names that grants were given for: the registry bounds them, and clients cannot invent one."""
+        self.read_gauge(
+            "tollbridge_proxy_database_connections",
+            "Connections to a database, logins under way included.",
+            lambda: {(name,): float(row.open) for name, row in gate.turnstiles.items()},
+            [DATABASE],
+        )
+        self.read_gauge(
+            "tollbridge_proxy_database_logins_waiting",
+            "Logins that wait for max_connections or logins_per_second of a database.",
+            lambda: {(name,): float(row.waiting) for name, row in gate.turnstiles.items()},
+            [DATABASE],
+        )
+        self.read_counter(
+            "tollbridge_proxy_database_logins_waited",
+            "Logins that did not get in at once.",
+            lambda: {(name,): float(row.counters.waited) for name, row in gate.turnstiles.items()},
+            [DATABASE],
+        )
+        self.read_counter(
+            "tollbridge_proxy_database_logins_limited",
+            "Logins refused by a database's limits, by Reason.",
+            lambda: {
+                (name, reason): float(count)
+                for name, row in gate.turnstiles.items()
+                for reason, count in row.counters.refused.items()
+            },
+            [DATABASE, REASON],
         )
 
     def collect(self) -> Iterable[Metric]:

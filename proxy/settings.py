@@ -19,6 +19,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from proxy.admission import WAIT_SECONDS
 from proxy.engines import ENGINES
 from proxy.net.dial import Dialer
 from proxy.net.tls import TrustStores
@@ -252,12 +253,19 @@ class ListenerSettings(Section):
 
 
 class SessionLimits(Section):
-    """What sessions may do once established. Absent: no limit."""
+    """What sessions of a database may do, and how many there may be. Absent: no limit."""
 
     idle_seconds: Seconds | None = None
     """End a session after so long without a byte in either direction."""
     max_session_seconds: Seconds | None = None
     """End a session that old: the bound on how long a withdrawn permission lives on in open sessions."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Connections that this process has open to the database at most, over all listeners, logins included."""
+    logins_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Logins that this process sends to the database at most; one second's worth may come at once after a pause."""
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = WAIT_SECONDS
+    """How long a login may wait for one of these two before it is refused; never over half of what its
+    `handshake_seconds` leave."""
 
 
 class TrustSettings(Section):
@@ -308,7 +316,7 @@ class ProxySettings(Section):
     sessions: SessionLimits = Field(default_factory=SessionLimits)
     """Of every database."""
     databases: dict[Name, SessionLimits] = Field(default_factory=dict)
-    """Of one database, instead of those of `sessions`."""
+    """Of one database. What is not said here is as in `sessions`; null lifts a limit."""
     trust: TrustSettings = Field(default_factory=TrustSettings)
     dial: dict[Name, Name] = Field(default_factory=dict)
     """`host` or `host:port` of an endpoint -> `address` or `address:port` to connect to. The certificate must still
@@ -317,6 +325,13 @@ class ProxySettings(Section):
     admin: AdminSettings = Field(default_factory=AdminSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    def limits_of(self, database: str) -> SessionLimits:
+        """What holds for one database."""
+        own = self.databases.get(database)
+        if own is None:
+            return self.sessions
+        return self.sessions.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
     def findings(self) -> Iterator[Finding]:
         """What listeners must not share, and what a type cannot say."""

@@ -3,6 +3,8 @@
 - A grant's secret stays here. `Reveal` is answered only while upstream is on TLS that was verified under that grant's
   own TLS facts and dialled at that grant's own endpoint.
 - `Connect` dials the place of the last Locate, RequestGrant or Recall, and no other.
+- A login that was granted has a place among its database's connections before upstream hears of it: dialling waits for
+  one, and so does the grant of a login that has dialled already. Who runs a driver calls `release` at the end.
 - At `StartTls` unread bytes go into the TLS engine. Upstream, any byte before our ClientHello is a PeerViolation.
 - Deadline, drain and our own bugs are thrown into the script as refusals, so that the engine says them natively; after
   that it can only send.
@@ -14,17 +16,19 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
 from proxy.inbox import INBOX_LIMIT
 from proxy.model import Location, PeerFacts, SealedGrant
-from proxy.net.dial import Dialer, Observer, Step
+from proxy.net.dial import Observer, Step
 from proxy.net.events import LoginFacts
+from proxy.net.gate import Slot
 from proxy.net.identity import ClientTls
-from proxy.net.sessions import Place, Sessions
-from proxy.net.tls import UpstreamTls, expected_name, explain
+from proxy.net.services import Services
+from proxy.net.sessions import Place
+from proxy.net.tls import expected_name, explain
 from proxy.net.transport import TAIL_BYTES, Link
 from proxy.script import (
     AwaitClose,
@@ -44,47 +48,16 @@ from proxy.script import (
     Send,
     StartTls,
 )
-from tollbridge.clock import Clock
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
+
+__all__ = ["Driver", "Services"]
 
 T = TypeVar("T")
 
 NOTES_LIMIT: Final = 32
 RANDOM_LIMIT: Final = 4096
-
-
-class Grants(Protocol):
-    """Who answers RequestGrant."""
-
-    async def request(
-        self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
-        """A grant and its password, apart. Raises Refused.
-
-        `rejected` is the credential_id of a grant whose credential the database has refused, or empty.
-        """
-        ...
-
-
-class Catalog(Protocol):
-    """Who answers Locate."""
-
-    def locate(self, database: str) -> Location:
-        """Where a database is. Raises Refused."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What every login of a process shares."""
-
-    grants: Grants
-    catalog: Catalog
-    dialer: Dialer
-    upstream_tls: UpstreamTls
-    sessions: Sessions
-    clock: Clock
+INF: Final = float("inf")
 
 
 class Driver:
@@ -116,6 +89,7 @@ class Driver:
         self._verified: Location | None = None
         self._interruption: Refused | None = None
         self._deadline: asyncio.Timeout | None = None
+        self._slot: Slot | None = None
         self.client = client
         self.upstream: Link | None = None
         self.place: Place | None = None
@@ -154,6 +128,12 @@ class Driver:
         if self._deadline is not None and not self._deadline.expired() and self._interruption is None:
             self._interruption = refusal
             self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def release(self) -> None:
+        """The connection to the database is over: give its place back. Every further call does nothing."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release()
 
     async def renew(self) -> tuple[str, str]:
         """User and password of a fresh grant for the session that runs, for guards. Raises Refused."""
@@ -285,6 +265,8 @@ class Driver:
         )
         self._grants.append((grant, secret))
         self._destination, self._granted = grant.location, True
+        if self.upstream is not None and self._slot is None:
+            await self._take_place(grant.location.database)
         return grant
 
     async def _connect(self) -> None:
@@ -296,12 +278,24 @@ class Driver:
         if self.upstream is not None:
             self.upstream.close()
         self.upstream = self.place = self._verified = None
+        if self._granted and isinstance(destination, Location):
+            await self._take_place(destination.database)
         if isinstance(destination, Place):
             location, pinned = destination.location, destination.address
         else:
             location, pinned = destination, None
         self.upstream, address = await self._services.dialer.connect(location.endpoint, pinned, self._observer)
         self.place = Place(location=location, address=address)
+
+    async def _take_place(self, database: str) -> None:
+        """Wait for this login's turn at the database; half of the time that is left stays for the login itself."""
+        self.release()
+        left = INF if self._deadline is None else (self._deadline.when() or INF) - asyncio.get_running_loop().time()
+        self._slot = await self._services.gate.enter(database, wait_seconds=left / 2, alive=self._client_is_there)
+
+    def _client_is_there(self) -> bool:
+        client = self.client
+        return client is None or not client.ended or len(client.inbox) > 0
 
     async def _start_client_tls(self, alpn: tuple[str, ...]) -> PeerFacts:
         link = self._link(Side.CLIENT)

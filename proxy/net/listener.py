@@ -9,6 +9,7 @@ import socket
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -30,6 +31,10 @@ _log = logging.getLogger(__name__)
 
 _NO_LIMITS: Final = SessionLimits()
 _NO_OVERRIDES: Final[Mapping[str, SessionLimits]] = MappingProxyType({})
+
+
+def _nothing() -> None:
+    """What follows where nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +207,7 @@ class Listener:
             link.abort()
             return
         link.write(self._engine.refuse(reason, message))
-        self._let_go(link)
+        self._let_go(link, _nothing)
         self._log.on_refusal(SessionRefusal(facts=facts, reason=reason, message=message, seconds=0.0))
 
     @property
@@ -210,16 +215,19 @@ class Listener:
         """So many goodbyes are under way, each with its descriptor, that who never got in gets none."""
         return self._leaving >= 2 * self._limits.max_connections
 
-    def _let_go(self, link: Link) -> None:
-        """Close a link, and count it until it is gone."""
+    def _let_go(self, link: Link, then: Callable[[], None]) -> None:
+        """Close a link, count it until it is gone, and call `then`: a server has it in its own count as long."""
         link.close()
-        if not link.lost:
+        if link.lost:
+            then()
+        else:
             self._leaving += 1
-            link.when_closed(self._left)
+            link.when_closed(partial(self._left, then))
 
-    def _left(self) -> None:
+    def _left(self, then: Callable[[], None]) -> None:
         self._leaving -= 1
         self._one_left.set()
+        then()
 
     def _admission(self, source: str) -> Callable[[PeerFacts | None], None] | None:
         """Where TLS is required, clients that are not known may still cancel queries, but not at any rate."""
@@ -258,13 +266,14 @@ class Listener:
         except Exception as fault:  # noqa: BLE001 - a crash, of the session log too, harms no other connection
             self._crashed(connection, fault, loop.time() - started)
         finally:
-            for side in (link, driver.upstream):
+            for side, then in ((link, _nothing), (driver.upstream, driver.release)):
                 if side is None:
-                    continue
-                if connection.relay is None and self._flooded:
+                    then()
+                elif connection.relay is None and self._flooded:
                     side.abort()
+                    then()
                 else:
-                    self._let_go(side)
+                    self._let_go(side, then)
             self._connections.discard(connection)
             self._counters.connections_open -= 1
             if self._draining and not self._connections:

@@ -20,7 +20,10 @@ SOURCES = sorted(
 )
 PURE = (
     *sorted((ROOT / "proxy/engines").rglob("*.py")),
-    *(ROOT / "proxy" / name for name in ("script.py", "inbox.py", "model.py", "errors.py", "guard.py", "engine.py")),
+    *(
+        ROOT / "proxy" / name
+        for name in ("script.py", "inbox.py", "model.py", "errors.py", "guard.py", "engine.py", "admission.py")
+    ),
     *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "secret.py", "clock.py")),
 )
 PURE_STDLIB = {

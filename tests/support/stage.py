@@ -15,6 +15,7 @@ from proxy.net.bind import TcpBind
 from proxy.net.counters import Counters
 from proxy.net.dial import Dialer
 from proxy.net.driver import Services
+from proxy.net.gate import Gate
 from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
 from proxy.net.listener import Limits, Listener
 from proxy.net.relay import SessionLimits
@@ -96,6 +97,7 @@ async def proxy_stage(
     limits: Limits | None = None,
     session_limits: SessionLimits | None = None,
     client_certificates: ClientCertificates = ClientCertificates.OPTIONAL,
+    gate: Gate | None = None,
     **door: Any,
 ) -> AsyncIterator[Stage]:
     """A listener before a toy database."""
@@ -126,6 +128,7 @@ async def proxy_stage(
             upstream_tls=UpstreamTls(),
             sessions=sessions,
             clock=clock,
+            gate=gate or Gate(),
         )
         listener = Listener(
             door=Door(**(settings | door)),

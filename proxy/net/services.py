@@ -1,0 +1,49 @@
+"""What every login of a process shares, and who answers a script's questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.model import Location, SealedGrant
+from proxy.net.dial import Dialer
+from proxy.net.gate import Gate
+from proxy.net.sessions import Sessions
+from proxy.net.tls import UpstreamTls
+from tollbridge.clock import Clock
+from tollbridge.secret import Secret
+
+
+class Grants(Protocol):
+    """Who answers RequestGrant."""
+
+    async def request(
+        self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
+    ) -> tuple[SealedGrant, Secret]:
+        """A grant and its password, apart. Raises Refused.
+
+        `rejected` is the credential_id of a grant whose credential the database has refused, or empty.
+        """
+        ...
+
+
+class Catalog(Protocol):
+    """Who answers Locate."""
+
+    def locate(self, database: str) -> Location:
+        """Where a database is. Raises Refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every login of a process shares."""
+
+    grants: Grants
+    catalog: Catalog
+    dialer: Dialer
+    upstream_tls: UpstreamTls
+    sessions: Sessions
+    clock: Clock
+    gate: Gate = field(default_factory=Gate)
+    """How many connections each database bears, and how fast they may come."""
