@@ -9,6 +9,7 @@
     registry/     which databases exist: snapshot, merge
     sessions/     account sessions: chain key, freshness (pure), keeper (one chain, single flight), pool
     issuers/      one module per way AWS lets you in, and a table product -> issuer
+    policies/     IAM documents as pure code
     aws/          the only importer of boto3/botocore
     api/          gRPC servicers (thin), interceptors, who may call what
 

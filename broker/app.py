@@ -24,12 +24,13 @@ from broker.api.readiness import Readiness, WatchedSts
 from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenError, PlaintextListener, TlsListener
 from broker.audit import Audit, Counters
 from broker.aws.base import profile_region
+from broker.aws.redshift import BotoRedshift
 from broker.aws.sts import BotoSts
 from broker.errors import BrokerError
 from broker.grants import Grants, Lifetimes
-from broker.issuers import make_issuers
+from broker.issuers import Issuers, close_issuers, make_issuers
 from broker.metrics import expose
-from broker.model import Sts
+from broker.model import Redshift, Sts
 from broker.registry.registry import Registry
 from broker.registry.snapshot import merge
 from broker.sessions.pool import Pool
@@ -55,6 +56,7 @@ class Broker:
     admin: AdminServer
     readiness: Readiness
     pool: Pool
+    issuers: Issuers
     registry: Registry
     catalog: Catalog
     metrics: telemetry.Counters
@@ -88,6 +90,7 @@ class Broker:
         """Refuse new work, let running calls finish for `grace` seconds, end the rest. May be called again."""
         self.readiness.draining = True
         await self.api.stop(grace)
+        await close_issuers(self.issuers)
         await self.pool.close()
         await self.admin.stop()
 
@@ -119,6 +122,7 @@ def build(
     settings: Settings,
     *,
     sts: Sts,
+    redshift: Redshift,
     counters: Counters,
     clock: Clock,
     audit_sink: Callable[[str], None],
@@ -131,12 +135,20 @@ def build(
     pool = Pool(sts=watched, clock=clock, jitter=jitter, counters=counters)
     registry = Registry(merge(static=derived.databases))
     policy = derived.policy
+    issuers = make_issuers(
+        now=pool.now,
+        monotonic=clock.monotonic,
+        jitter=jitter,
+        broker_name=settings.aws.session_name,
+        counters=counters,
+        redshift=redshift,
+    )
     grants = Grants(
         registry=registry,
         policy=lambda: policy,
         evaluate=evaluate,
         pool=pool,
-        issuers=make_issuers(now=pool.now, broker_name=settings.aws.session_name, counters=counters),
+        issuers=issuers,
         audit=Audit(sink=audit_sink, counters=counters),
         jitter=jitter,
         sts_region=sts_region(settings),
@@ -171,6 +183,7 @@ def build(
         admin=admin,
         readiness=readiness,
         pool=pool,
+        issuers=issuers,
         registry=registry,
         catalog=catalog,
         metrics=metrics,
@@ -195,16 +208,18 @@ async def _serve(settings: Settings) -> int:
         return 1
     clock, counters, lifecycle = SystemClock(), Counters(), Lifecycle()
     sts = BotoSts(clock=clock, region=region, counters=counters, workers=settings.limits.sts_threads)
+    redshift = BotoRedshift(clock=clock, counters=counters.redshift, skew=sts.skew, workers=settings.limits.api_threads)
     try:
         audit = AuditFile(settings.audit.file)
         lifecycle.on_reload(audit.reopen)
-        broker = build(settings, sts=sts, counters=counters, clock=clock, audit_sink=audit.write)
+        broker = build(settings, sts=sts, redshift=redshift, counters=counters, clock=clock, audit_sink=audit.write)
         with lifecycle.signals():
             return await _live(broker, lifecycle, settings.limits.stop_grace_seconds)
     except (TlsFilesError, OSError) as error:
         _log.error("cannot start: %s", error)
         return 1
     finally:
+        redshift.close()
         sts.close()
 
 

@@ -17,7 +17,9 @@ from broker.errors import BrokerError
 from broker.issuers import CachingIssuer, Issuers, issuer_for
 from broker.model import AccountSession, ChainKey, GrantRequest, IssuedCredential, RegisteredDatabase
 from broker.registry.products import name_limit
+from broker.registry.roles import is_role
 from broker.sessions.checks import check_account, check_partition
+from broker.sessions.errors import SessionGone
 from broker.sessions.keeper import Verdict
 from broker.sessions.pool import Pool
 from tollbridge.model import Database, Grant
@@ -192,7 +194,14 @@ class Grants:
         if request.rejected:
             await self._answer_rejection(request, database, issuer, key, session)
             session = await self._session(database, key, issuer.need_seconds)
-        credential = await issuer.issue(database, request, key, session)
+        try:
+            credential = await issuer.issue(database, request, key, session)
+        except SessionGone:
+            # An issuer that calls AWS notices a dead session before any database does.
+            if await self._pool.reject(key, session.access_key_id) is Verdict.ALIVE:
+                raise
+            session = await self._session(database, key, issuer.need_seconds)
+            credential = await issuer.issue(database, request, key, session)
         self._remember(credential, key)
         return credential
 
@@ -222,6 +231,7 @@ class Grants:
             return
         verdict = await self._pool.reject(key, signed.access_key_id)
         if verdict is Verdict.ALIVE and signed.expires_at > self._pool.now():
+            issuer.refused(database, request, key, session)
             causes = issuer.why_refused(database, request, session)
             raise BrokerError(
                 Reason.DATABASE_REFUSED,
@@ -256,6 +266,7 @@ class Grants:
             recheck_after=min(now + stands, usable_until),
             usable_until=usable_until,
             policy_version=trace.policy_version,
+            decided_at=now,
         )
 
     def _deny(self, decision_id: str, request: GrantRequest, trace: _Trace, reason: Reason, message: str) -> None:
@@ -284,7 +295,10 @@ def validate(request: GrantRequest) -> None:
 def check_names(request: GrantRequest, database: Database) -> None:
     """Raise INVALID_REQUEST for names that the server would read as others than those decided about."""
     limit = name_limit(database)
-    for name, value in (("db_user", request.db_user), ("db_name", request.db_name)):
+    names = [("db_name", request.db_name)]
+    if not is_role(database, request.db_user):  # a role's ARN never reaches the server
+        names.append(("db_user", request.db_user))
+    for name, value in names:
         if limit is not None and (size := len(value.encode())) > limit:
             raise BrokerError(
                 Reason.INVALID_REQUEST,

@@ -69,6 +69,7 @@ def expose(
         "Retries towards STS that the account's budget did not allow.",
         lambda: counters.sts.retries_withheld,
     )
+    _fetched(metrics, counters)
     metrics.read_gauge("tollbridge_broker_chains", "Account sessions known.", lambda: len(pool))
     metrics.read_gauge(
         "tollbridge_broker_databases",
@@ -95,4 +96,39 @@ def expose(
         "tollbridge_broker_tls_rejected",
         "Looks at certificate files that did not fit together.",
         lambda: sum(watch.rejected for watch in watches),
+    )
+
+
+def _fetched(metrics: telemetry.Counters, counters: Counters) -> None:
+    passwords, redshift = counters.passwords, counters.redshift
+    metrics.read_counter(
+        "tollbridge_broker_passwords",
+        "How passwords that AWS makes (Redshift) were come by.",
+        lambda: {
+            ("held",): passwords.hits,
+            ("fetched",): passwords.fetches,
+            ("failed",): passwords.failures,
+            ("refusal remembered",): passwords.refusal_hits,
+        },
+        ("how",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_api_calls",
+        "Attempts towards APIs of AWS other than STS.",
+        lambda: {(operation,): count for operation, count in redshift.calls.items()},
+        ("operation",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_api_failures",
+        "Attempts towards APIs of AWS other than STS that failed.",
+        lambda: {(kind,): count for kind, count in redshift.failures.items()},
+        ("kind",),
+    )
+    metrics.read_counter(
+        "tollbridge_broker_api_retries", "Retries towards APIs of AWS other than STS.", lambda: redshift.retries
+    )
+    metrics.read_counter(
+        "tollbridge_broker_api_retries_withheld",
+        "Retries towards those APIs that the account's budget did not allow.",
+        lambda: redshift.retries_withheld,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from broker.policies.statements import Place
 from tollbridge.model import Database, Token
 from tollbridge.secret import Secret
 
@@ -52,6 +53,8 @@ class RegisteredDatabase:
     access: AwsAccess
     origin: Origin
     attribution: Attribution = Attribution.BROKER
+    db_groups: tuple[str, ...] = ()
+    """Redshift: groups that a database user joins for the session."""
     resource_ids: Mapping[str, str] = field(default_factory=dict, hash=False)
     """AWS identifiers by their config names: rds.instance_id, rds.cluster_id, redshift.cluster_id, ..."""
 
@@ -59,6 +62,16 @@ class RegisteredDatabase:
     def name(self) -> str:
         """Name it is served under."""
         return self.facts.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporaryLogin:
+    """A user and password that AWS made when it was asked."""
+
+    user: str
+    """As the database knows it: IAM:NAME, IAMR:NAME. Not always what was asked for."""
+    password: Secret
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,4 +166,36 @@ class Sts(Protocol):
 
     def clock_skew_seconds(self) -> float:
         """How far AWS's clock is ahead of ours, as last measured on STS's Date header; 0.0 before the first call."""
+        ...
+
+
+class Redshift(Protocol):
+    """What the broker needs of Redshift's APIs. `broker.aws.redshift` is the real one.
+
+    Each call is signed by `session` and retried within the budget of its account. Raises BrokerError
+    (CREDENTIAL_DENIED, CREDENTIAL_INVALID, AWS_THROTTLED, AWS_UNAVAILABLE), SessionGone when AWS no longer knows the
+    session. An answer is no proof that the user exists.
+    """
+
+    async def user_login(
+        self,
+        session: AccountSession,
+        place: Place,
+        *,
+        cluster: str,
+        db_user: str,
+        db_name: str,
+        db_groups: Sequence[str],
+    ) -> TemporaryLogin:
+        """GetClusterCredentials: as a database user that exists."""
+        ...
+
+    async def role_login(self, session: AccountSession, place: Place, *, cluster: str, db_name: str) -> TemporaryLogin:
+        """GetClusterCredentialsWithIAM: as the role that the session is of."""
+        ...
+
+    async def workgroup_login(
+        self, session: AccountSession, place: Place, *, workgroup: str, db_name: str
+    ) -> TemporaryLogin:
+        """GetCredentials of Redshift Serverless: as the role that the session is of."""
         ...

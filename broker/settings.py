@@ -203,6 +203,9 @@ class LimitsSection(Section):
     stop_grace_seconds: float = Field(default=15.0, ge=0, le=3600, description="What running calls have when it stops.")
     recheck_seconds: float = Field(default=60.0, ge=1, le=3600, description="How long a decision stands.")
     sts_threads: int = Field(default=16, ge=1, le=256, description="Calls to STS at once.")
+    api_threads: int = Field(
+        default=8, ge=1, le=256, description="Calls at once to APIs that make passwords (Redshift), apart from STS."
+    )
 
 
 class Settings(Section):

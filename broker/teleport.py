@@ -41,6 +41,10 @@ class RedshiftIds(Section):
     """Of a provisioned Redshift cluster."""
 
     cluster_id: str = ""
+    db_groups: TextList = Field(
+        default_factory=list,
+        description="Groups that every database user joins for its session; needs redshift:JoinGroup. Not Teleport's.",
+    )
 
 
 class RedshiftServerlessIds(Section):
@@ -118,7 +122,7 @@ class AwsBlock(Section):
             for block in type(self).model_fields
             if isinstance(section := getattr(self, block), Section)
             for key in type(section).model_fields
-            if (value := getattr(section, key))
+            if isinstance(value := getattr(section, key), str) and value
         }
 
 
@@ -136,7 +140,12 @@ class TlsBlock(Section):
 class MysqlBlock(Section):
     """`mysql:` of a database."""
 
-    server_version: str = Field(default="", description="Version a client is greeted with.")
+    server_version: str = Field(
+        default="",
+        max_length=60,
+        pattern=r"^[ -~]*$",
+        description="Version a client is greeted with; empty: what the server itself says.",
+    )
 
 
 class DatabaseCore(Section):

@@ -12,6 +12,7 @@ from typing import Final
 
 from broker.access.globs import any_matches, matches, selects
 from broker.access.model import Decision, Policy, ProxyRow, Rule
+from broker.registry.roles import spellings
 from tollbridge.model import Database, Protocol
 from tollbridge.reasons import Reason
 
@@ -35,8 +36,12 @@ def evaluate(policy: Policy, *, caller: str, workload: str, database: Database, 
     if caller != workload and (refusal := _refuse_proxy(policy, caller, workload, database)):
         return refusal
 
+    # Where users are roles, a rule about one spelling is a rule about the role.
+    users = spellings(database, db_user)
+    denied_users = spellings(database, db_user, any_account=True)
+
     def reach(rule: Rule) -> _Reach:
-        return _reach(rule, workload, database, db_user, db_name)
+        return _reach(rule, workload, database, denied_users if rule.deny else users, db_name)
 
     for rule in policy.rules:
         if rule.deny and reach(rule) is _Reach.ALL:
@@ -71,12 +76,12 @@ def may_see(policy: Policy, caller: str, database: Database) -> bool:
     return any(not rule.deny for rule in mine)
 
 
-def _reach(rule: Rule, workload: str, database: Database, db_user: str, db_name: str) -> _Reach:
+def _reach(rule: Rule, workload: str, database: Database, users: frozenset[str], db_name: str) -> _Reach:
     if not any_matches(rule.workloads, workload):
         return _Reach.NOTHING
     if not selects(rule.db_labels, database.labels):
         return _Reach.WORKLOAD
-    if not any_matches(rule.db_users, db_user):
+    if not any(any_matches(rule.db_users, user) for user in users):
         return _Reach.DATABASE
     if not _holds_db_name(rule, database, db_name):
         return _Reach.DB_USER

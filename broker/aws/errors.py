@@ -86,6 +86,7 @@ _CODES: Final = {
             "RequestTimeout",
             "RequestTimeoutException",
             "ServiceUnavailable",
+            "InternalServerException",
             "ServiceUnavailableException",
         ),
         Kind.UNAVAILABLE,
@@ -172,9 +173,18 @@ class Call:
     """A call that failed: what its refusal names."""
 
     operation: str
+    """SERVICE:OPERATION, as IAM names it."""
     signer: AccountSession
     region: str
     skew_seconds: float
+
+    @property
+    def service(self) -> str:
+        """For a person."""
+        return _TITLES[self.operation.partition(":")[0]]
+
+
+_TITLES: Final = {"sts": "AWS STS", "redshift": "Redshift", "redshift-serverless": "Redshift Serverless"}
 
 
 def refusal(fault: AwsFault, call: Call) -> BrokerError:
@@ -190,7 +200,7 @@ def refusal(fault: AwsFault, call: Call) -> BrokerError:
         case Kind.UNAVAILABLE:
             reason = Reason.AWS_UNAVAILABLE
             where = f" at {fault.detail}" if fault.detail.startswith("http") else ""
-            text = f"AWS STS in {call.region}{where} does not answer {call.operation} ({fault.code})"
+            text = f"{call.service} in {call.region}{where} does not answer {call.operation} ({fault.code})"
         case Kind.GONE:
             return SessionGone(
                 Reason.BASE_CREDENTIALS_MISSING,
@@ -240,6 +250,33 @@ def assume_role_refusal(fault: AwsFault, call: Call, hop: Hop) -> BrokerError:
     if fault.kind is Kind.INVALID:
         return BrokerError(Reason.ASSUME_ROLE_INVALID, _invalid_text(fault, call, hop), metadata=metadata)
     return refusal(fault, call)
+
+
+def login_refusal(fault: AwsFault, call: Call, target: str, statements: str) -> BrokerError:
+    """What a caller is told when AWS makes no password. `statements` are what the signer's policy needs."""
+    metadata = {"operation": call.operation, "aws_code": fault.code, "role": call.signer.arn}
+    match fault.kind:
+        case Kind.DENIED:
+            text = (
+                f"AWS denies {call.operation} on {target} to {call.signer.arn} ({fault.code}). Check: (1) its policy"
+                f" has {statements}; (2) no service control policy, permissions boundary or session policy forbids it"
+            )
+            return BrokerError(Reason.CREDENTIAL_DENIED, text, metadata=metadata)
+        case Kind.INVALID:
+            text = (
+                f"AWS refuses {call.operation} on {target} in {call.region} ({fault.code}: {_clean(fault.detail)})."
+                " Likely: it is in another region or account, it is paused or being made, or the user or database name"
+                " is reserved"
+            )
+            return BrokerError(Reason.CREDENTIAL_INVALID, text, metadata=metadata)
+        case Kind.GONE:
+            text = (
+                f"{call.service} in {call.region} does not accept the session of {call.signer.arn} ({fault.code}): its"
+                " role was deleted, or the region must be enabled in that account"
+            )
+            return SessionGone(Reason.CREDENTIAL_DENIED, text, metadata=metadata)
+        case _:
+            return refusal(fault, call)
 
 
 def _denied_text(signer: AccountSession, hop: Hop) -> str:

@@ -123,6 +123,40 @@ def rds_token(
     return Secret(f"{host}:{port}/?{query}")
 
 
+def cache_token(
+    signer: Signer,
+    keys: DerivedKeys,
+    *,
+    service: str,
+    cache: str,
+    serverless: bool,
+    db_user: str,
+    region: str,
+    at: datetime,
+) -> Secret:
+    """The password for ElastiCache (`elasticache`) and MemoryDB (`memorydb`), signed for the cache's name.
+
+    https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html
+    """
+    cache = cache.lower()  # AWS lower-cases names when it creates what they name
+    params = [("Action", "connect"), ("User", db_user)]
+    if serverless:
+        params.append(("ResourceType", "ServerlessCache"))
+    query = presigned_query(signer, keys, service=service, region=region, host=cache, params=params, at=at)
+    return Secret(f"{cache}/?{query}")
+
+
+def dsql_token(signer: Signer, keys: DerivedKeys, *, host: str, admin: bool, region: str, at: datetime) -> Secret:
+    """The password for Aurora DSQL. It names no user: all but `admin` share an action.
+
+    https://docs.aws.amazon.com/aurora-dsql/latest/userguide/authentication-authorization.html
+    """
+    host = host.lower()
+    params = (("Action", "DbConnectAdmin" if admin else "DbConnect"),)
+    query = presigned_query(signer, keys, service="dsql", region=region, host=host, params=params, at=at)
+    return Secret(f"{host}/?{query}")
+
+
 def _encode(text: str) -> str:
     """RFC 3986: everything but letters, digits and -._~"""
     return quote(text, safe="-._~")

@@ -10,7 +10,7 @@ from typing import Final
 
 from broker.audit import Counters
 from broker.model import ChainKey, IssuedCredential
-from tollbridge.model import Endpoint
+from tollbridge.model import Product
 
 MAX_TOKENS: Final = 16_384
 """About 2 KB each."""
@@ -18,15 +18,19 @@ REISSUE_BELOW: Final = 1 / 3
 """A token with less than this part of its life left is not handed out again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenKey:
-    """Every input that changes a token, but the time."""
+    """Every input that changes a token, but the time. Structured: no name can be written so as to be another."""
 
-    endpoint: Endpoint
-    db_user: str
+    product: Product
     region: str
+    audience: tuple[str, ...]
+    """What it is made for: a host and port, a cache's name, a cluster and what was asked of it."""
+    db_user: str
     chain: ChainKey
     access_key_id: str
+    db_name: str = ""
+    """Where the token opens no other logical database."""
 
 
 class TokenCache:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from broker.errors import BrokerError
+from broker.model import RegisteredDatabase
 from tollbridge.model import Database, Product, Protocol, TrustStore
+from tollbridge.reasons import Reason
 
-ISSUED: Final = frozenset({Product.RDS, Product.RDSPROXY})
+ISSUED: Final = frozenset(
+    {
+        Product.RDS,
+        Product.RDSPROXY,
+        Product.DSQL,
+        Product.ELASTICACHE,
+        Product.ELASTICACHE_SERVERLESS,
+        Product.MEMORYDB,
+        Product.REDSHIFT,
+        Product.REDSHIFT_SERVERLESS,
+    }
+)
 """Products the broker can issue credentials for in this version."""
 
 PROTOCOLS: Final = {
@@ -66,6 +80,15 @@ BY_IDS: Final = (
 )
 """Where the host does not tell: which product an identifier belongs to."""
 
+IDENTIFIERS: Final = {
+    Product.ELASTICACHE: "elasticache.replication_group_id",
+    Product.ELASTICACHE_SERVERLESS: "elasticache_serverless.cache_name",
+    Product.MEMORYDB: "memorydb.cluster_name",
+    Product.REDSHIFT: "redshift.cluster_id",
+    Product.REDSHIFT_SERVERLESS: "redshift_serverless.workgroup_name",
+}
+"""Products whose credentials are made for a name that is not the host's: from the host where it says, or configured."""
+
 BY_PROTOCOL: Final = {
     Protocol.POSTGRES: Product.RDS,
     Protocol.MYSQL: Product.RDS,
@@ -76,6 +99,19 @@ BY_PROTOCOL: Final = {
     Protocol.MONGODB: Product.DOCDB,
 }
 """Where nothing else tells."""
+
+
+def identifier(database: RegisteredDatabase) -> str:
+    """The name that credentials are made for. Raises CREDENTIAL_INVALID for a database registered without it."""
+    key = IDENTIFIERS[database.facts.product]
+    name = database.resource_ids.get(key, "")
+    if not name:
+        raise BrokerError(
+            Reason.CREDENTIAL_INVALID,
+            f"database {database.name!r} is registered without aws.{key}, which its host name does not say: set it",
+            metadata={"database": database.name},
+        )
+    return name
 
 
 def name_limit(database: Database) -> int | None:

@@ -16,7 +16,7 @@ from broker.registry import address
 from broker.registry.arns import ParsedRole, is_account_id, parse_role_arn, partition_of_region
 from broker.registry.endpoints import AwsEndpoint, parse_endpoint
 from broker.registry.links import AccountLink, AccountLinks
-from broker.registry.products import BY_IDS, BY_PROTOCOL, ISSUED, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
+from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, ISSUED, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
 from broker.registry.trust import read_ca
 from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, StaticDatabase
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts, TlsMode, TrustStore
@@ -29,6 +29,7 @@ _MAX_NAME_CHARS: Final = 63
 """A database's name is a DNS label: TLS SNI routes by it."""
 _LABEL_KEY: Final = re.compile(r"[a-zA-Z/.0-9_:*-]+", re.ASCII)
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+_DB_GROUP: Final = re.compile(r"[a-z][a-z0-9_+.@-]{0,63}", re.ASCII)
 _TAG: Final = re.compile(r"[\w \-.:/=+@]*")
 _MAX_TAGS, _MAX_TAG_KEY, _MAX_TAG_VALUE = 50, 128, 256
 _DEFAULT_DURATION_SECONDS: Final = 3600
@@ -207,6 +208,10 @@ class _Reader:
         elif self.product and self.product not in ISSUED:
             message = f"no issuer yet for {self.product}: logins will be refused with PRODUCT_UNSUPPORTED"
             yield Finding(self.core.at("protocol"), message, warning=True)
+        name = IDENTIFIERS.get(self.product) if self.product and self.endpoint else None
+        if name and not self.ids.get(name):
+            message = f"{self.who} {self.product} has no {name}, and its URI does not name it"
+            yield Finding(self.aws.at(*name.split(".")), message, f"set aws.{name}: credentials are made for that name")
         if self.known and self.known.kind == "custom" and not self.ids.get("rds.cluster_id"):
             message = f"{self.who} missing RDS ClusterID for RDS Aurora custom endpoint {self.core.uri}"
             yield Finding(self.aws.at("rds", "cluster_id"), message, "set aws.rds.cluster_id")
@@ -321,14 +326,21 @@ class _Reader:
             yield Finding(self.core.at("tls"), message, "remove tls: AWS's own CAs and names are checked")
 
     def _rest(self) -> Iterator[Finding]:
-        if self.core.mysql.server_version:
-            place = self.core.mysql.at("server_version")
-            if self.protocol not in (Protocol.MYSQL, None):
-                yield Finding(
-                    place, f"{self.who} MySQL ServerVersion can be only set for MySQL database", "remove mysql"
-                )
-            else:
-                yield Finding(place, "arrives with the MySQL engine: ignored", warning=True)
+        yield from self._db_groups()
+        if self.core.mysql.server_version and self.protocol not in (Protocol.MYSQL, None):
+            message = f"{self.who} MySQL ServerVersion can be only set for MySQL database"
+            yield Finding(self.core.mysql.at("server_version"), message, "remove mysql")
+
+    def _db_groups(self) -> Iterator[Finding]:
+        groups = self.aws.redshift.db_groups
+        if groups and self.product is not Product.REDSHIFT:
+            message = f"{self.who} has redshift.db_groups, but is no Redshift cluster"
+            yield Finding(self.aws.at("redshift", "db_groups"), message, "remove them")
+        for index, group in enumerate(groups):
+            if not _DB_GROUP.fullmatch(group):
+                hint = "1 to 64 lower-case letters, digits or any of _ + . @ -, the first a letter"
+                message = f"{self.who} {group!r} is no group name that AWS takes"
+                yield Finding(self.aws.at("redshift", "db_groups", index), message, hint)
 
     def _make(self, protocol: Protocol, product: Product, endpoint: Endpoint) -> RegisteredDatabase:
         return RegisteredDatabase(
@@ -342,6 +354,7 @@ class _Reader:
                 account_id=self.account_id,
                 description=self.head.description,
                 labels=dict(self.head.labels),
+                server_version=self.core.mysql.server_version,
             ),
             access=AwsAccess(
                 partition=self.role.partition if self.role else partition_of_region(self.region),
@@ -352,5 +365,6 @@ class _Reader:
             ),
             origin=self.origin,
             attribution=self.head.attribution,
+            db_groups=tuple(self.aws.redshift.db_groups),
             resource_ids=self.ids,
         )

@@ -17,6 +17,7 @@ from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
 from broker.settings import load
 from tests.contract.house import APP, House, eventually
+from tests.unit.broker.issuers.fakes import FakeRedshift
 from tollbridge.client import Client, RpcFailed
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.reasons import Reason
@@ -123,7 +124,15 @@ async def running(house: House, sts: FakeSts) -> AsyncIterator[Running]:
     config.write_text(CONFIG.format(folder=house.folder, external_id=EXTERNAL_ID))
     settings = load(config).value
     audit = AuditFile(settings.audit.file)
-    broker = build(settings, sts=sts, counters=Counters(), clock=SystemClock(), audit_sink=audit.write)
+    clock = SystemClock()
+    broker = build(
+        settings,
+        sts=sts,
+        redshift=FakeRedshift(clock),
+        counters=Counters(),
+        clock=clock,
+        audit_sink=audit.write,
+    )
     async with asyncio.TaskGroup() as group:
         await broker.start()
         work = group.create_task(broker.run())

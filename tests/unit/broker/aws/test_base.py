@@ -14,13 +14,13 @@ from broker.aws.base import profile_region
 from broker.aws.sts import BotoSts
 from broker.errors import BrokerError
 from broker.grants import Grants
-from broker.issuers import make_issuers
 from broker.sessions.pool import Pool
 from broker.settings import Settings
 from tests.support.clock import FakeClock
 from tests.unit.broker.aws.stub import BASE_ARN, BROKER_USER, EXTERNAL_ID, ROLE, Aws
 from tests.unit.broker.grants.test_grants import Registered
 from tests.unit.broker.issuers.databases import database, request
+from tests.unit.broker.issuers.fakes import issuers
 from tests.unit.broker.sessions.fakes import half
 from tollbridge.reasons import Reason
 
@@ -99,7 +99,7 @@ async def test_every_source_issues_a_token(
         policy=lambda: Policy(version="1"),
         evaluate=allow,
         pool=pool,
-        issuers=make_issuers(now=pool.now, broker_name="tollbridge", counters=counters),
+        issuers=issuers(clock, counters, now=pool.now),
         audit=Audit(sink=lines.append, counters=counters),
         jitter=half,
         sts_region="eu-central-1",

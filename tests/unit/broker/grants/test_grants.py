@@ -13,11 +13,12 @@ from broker.access.model import Decision, Policy
 from broker.audit import Audit, Counters
 from broker.errors import BrokerError
 from broker.grants import Grants
-from broker.issuers import make_issuers
+from broker.issuers import Issuers, close_issuers
 from broker.model import Attribution, RegisteredDatabase
 from broker.sessions.pool import Pool
 from tests.support.clock import FakeClock
 from tests.unit.broker.issuers.databases import database, request
+from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
 from tests.unit.broker.sessions.fakes import ROLE, FakeSts, Role, half, throttled
 from tollbridge.model import Database, Product
 from tollbridge.reasons import Reason
@@ -37,11 +38,13 @@ class Bridge:
 
     clock: FakeClock
     sts: FakeSts
+    redshift: FakeRedshift
     registry: Registered
     counters: Counters
     lines: list[str]
     pool: Pool
     grants: Grants
+    issuers: Issuers
 
     @property
     def audit(self) -> list[dict[str, Any]]:
@@ -59,23 +62,26 @@ def build(clock: FakeClock, *databases: RegisteredDatabase, **role: Any) -> Brid
     registry = Registered({entry.name: entry for entry in databases})
     counters, lines = Counters(), list[str]()
     pool = Pool(sts=sts, clock=clock, jitter=half, counters=counters)
+    redshift = FakeRedshift(clock)
+    made = issuers(clock, counters, now=pool.now, redshift=redshift)
     grants = Grants(
         registry=registry,
         policy=lambda: Policy(version="v7"),
         evaluate=evaluate,
         pool=pool,
-        issuers=make_issuers(now=pool.now, broker_name="tollbridge", counters=counters),
+        issuers=made,
         audit=Audit(sink=lines.append, counters=counters),
         jitter=half,
         sts_region="us-east-1",
     )
-    return Bridge(clock, sts, registry, counters, lines, pool, grants)
+    return Bridge(clock, sts, redshift, registry, counters, lines, pool, grants, made)
 
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
     bridge = build(FakeClock(), database(external_id="ext-1"), external_id="ext-1")
     yield bridge
+    await close_issuers(bridge.issuers)
     await bridge.pool.close()
     assert len(asyncio.all_tasks()) == 1
 

@@ -6,7 +6,7 @@ import pytest
 
 from broker.audit import Counters
 from broker.errors import BrokerError
-from broker.issuers import issuer_for, make_issuers
+from broker.issuers import issuer_for
 from broker.issuers.chain import account_hops
 from broker.issuers.presign import DerivedKeys
 from broker.issuers.rds import RdsIssuer
@@ -14,8 +14,9 @@ from broker.issuers.token_cache import TokenCache, TokenKey
 from broker.model import AccountSession, Attribution, ChainKey, IssuedCredential
 from tests.support.clock import FakeClock
 from tests.unit.broker.issuers.databases import HOST, database, request
+from tests.unit.broker.issuers.fakes import issuers
 from tests.unit.broker.sessions.fakes import ROLE
-from tollbridge.model import Endpoint, Product, Protocol, Token
+from tollbridge.model import Product, Protocol, Token
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -103,7 +104,10 @@ def test_the_token_cache_is_bounded() -> None:
             expires_at=clock.now() + timedelta(seconds=900),
             access_key_id="A",
         )
-        cache.put(TokenKey(Endpoint(host=HOST, port=1), str(number), "r", KEY, "A"), token)
+        key = TokenKey(
+            product=Product.RDS, region="r", audience=(HOST,), db_user=str(number), chain=KEY, access_key_id="A"
+        )
+        cache.put(key, token)
     assert len(cache) == 5
 
 
@@ -122,7 +126,7 @@ def test_one_hop_for_all_workloads_or_one_each() -> None:
     [
         (Product.RDS, Protocol.POSTGRES, 'GRANT rds_iam TO "app"'),
         (Product.RDS, Protocol.MYSQL, "AWSAuthenticationPlugin"),
-        (Product.RDSPROXY, Protocol.POSTGRES, "secret for user app"),
+        (Product.RDSPROXY, Protocol.POSTGRES, "Secrets Manager secret for user app"),
     ],
 )
 def test_a_refusal_names_the_fixes(
@@ -135,9 +139,9 @@ def test_a_refusal_names_the_fixes(
 
 
 def test_a_product_nobody_issues_for_is_refused_by_name(clock: FakeClock) -> None:
-    issuers = make_issuers(now=clock.now, broker_name="tollbridge", counters=Counters())
-    assert isinstance(issuer_for(issuers, database(product=Product.RDSPROXY)), RdsIssuer)
+    table = issuers(clock)
+    assert isinstance(issuer_for(table, database(product=Product.RDSPROXY)), RdsIssuer)
     with pytest.raises(BrokerError) as caught:
-        issuer_for(issuers, database(product=Product.KEYSPACES))
+        issuer_for(table, database(product=Product.KEYSPACES))
     assert caught.value.reason is Reason.PRODUCT_UNSUPPORTED
     assert "keyspaces" in caught.value.message
