@@ -162,7 +162,12 @@ class Catalog:
     def locate(self, name: str) -> Location:
         """Where a database is. Raises Refused."""
         database = self.find(name)
-        return Location(database=database.name, endpoint=database.endpoint, tls=database.tls)
+        return Location(
+            database=database.name,
+            endpoint=database.endpoint,
+            tls=database.tls,
+            server_version=database.server_version,
+        )
 
     async def run(self) -> None:
         """Watch until cancelled. Never fails: a broken stream is opened again."""

@@ -98,6 +98,10 @@ class Cursor:
         self._at = end + 1
         return value
 
+    def peek_rest(self) -> bytes:
+        """Everything not read yet, left in place."""
+        return self._data[self._at :]
+
     def rest(self) -> bytes:
         """Everything not read yet."""
         return self.take(self.remaining)

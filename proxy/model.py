@@ -50,6 +50,12 @@ class Door:
     """Server name -> database, for listeners routed by SNI."""
     by_login_name: bool = False
     """The login name is `db_user@database`, split at the last @."""
+    login_seconds: float | None = None
+    """How long a login lasts upstream before it must be renewed, where the protocol can; None: what the engine knows."""
+    server_version: str = ""
+    """What a protocol whose server speaks first greets with; empty: what the fixed database is known to say."""
+    local_infile: bool = False
+    """Whether clients may send files when the server asks for them (MySQL's LOCAL INFILE)."""
 
     def workload_of(self, facts: PeerFacts | None) -> str:
         """The workload behind a connection. Raises Refused when nothing says who it is."""
@@ -101,6 +107,8 @@ class Location:
     database: str
     endpoint: Endpoint
     tls: TlsFacts
+    server_version: str = ""
+    """As registered, for a Door that has none; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

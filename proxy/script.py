@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from proxy.errors import PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location, PeerFacts, SealedGrant
@@ -26,6 +26,9 @@ from proxy.model import Location, PeerFacts, SealedGrant
 T = TypeVar("T")
 
 CLIENT, UPSTREAM = Side.CLIENT, Side.UPSTREAM
+
+FACTS_LIMIT: Final = 1024
+"""Bytes that may be kept about one endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,28 @@ class Locate:
     """Where a database is, from the catalog; asks nobody for permission. -> Location; throws Refused."""
 
     database: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecallFacts:
+    """What was kept about the endpoint of the last Locate. -> bytes, or None; throws Refused.
+
+    With `find_out`, None is the answer to one login at a time: it is to connect and to KeepFacts. Others that ask
+    meanwhile wait for it, and share its refusal when it fails.
+    """
+
+    find_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFacts:
+    """Remember this about the endpoint that upstream is connected to, instead of what was known. -> None.
+
+    For protocols whose server speaks first. Anybody may have said it: facts are never a reason to trust. At most
+    FACTS_LIMIT bytes.
+    """
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +175,8 @@ Effect = (
     | StartTls
     | AwaitClose
     | Locate
+    | RecallFacts
+    | KeepFacts
     | RequestGrant
     | Recall
     | Connect
@@ -200,6 +227,17 @@ def locate(database: str) -> Script[Location]:
     """Where a database is."""
     location: Location = yield Locate(database)
     return location
+
+
+def recall_facts(*, find_out: bool) -> Script[bytes | None]:
+    """What was kept about the endpoint of the last Locate."""
+    facts: bytes | None = yield RecallFacts(find_out)
+    return facts
+
+
+def keep_facts(data: bytes) -> Script[None]:
+    """Remember something about the endpoint that upstream is connected to."""
+    yield KeepFacts(data)
 
 
 def request_grant(

@@ -24,6 +24,7 @@ from proxy.inbox import INBOX_LIMIT
 from proxy.model import Location, PeerFacts, SealedGrant
 from proxy.net.dial import Observer, Step
 from proxy.net.events import LoginFacts
+from proxy.net.facts import Inquiry
 from proxy.net.gate import Slot
 from proxy.net.identity import ClientTls
 from proxy.net.services import Services
@@ -35,12 +36,14 @@ from proxy.script import (
     Buffered,
     Connect,
     Effect,
+    KeepFacts,
     Locate,
     Note,
     Now,
     Peek,
     Random,
     Recall,
+    RecallFacts,
     Receive,
     RequestGrant,
     Reveal,
@@ -90,6 +93,7 @@ class Driver:
         self._interruption: Refused | None = None
         self._deadline: asyncio.Timeout | None = None
         self._slot: Slot | None = None
+        self._inquiry = Inquiry(services.facts)
         self.client = client
         self.upstream: Link | None = None
         self.place: Place | None = None
@@ -107,8 +111,9 @@ class Driver:
     async def run(self, script: Script[T], seconds: float) -> T:
         """Drive a script to its end. Raises what it ends in: Refused, PeerViolation; LocalFault and others are bugs."""
         try:
-            async with asyncio.timeout(seconds) as self._deadline:
-                return await self._drive(script)
+            with self._inquiry:
+                async with asyncio.timeout(seconds) as self._deadline:
+                    return await self._drive(script)
         except TimeoutError:
             if not self._deadline or not self._deadline.expired():
                 raise
@@ -201,6 +206,10 @@ class Driver:
             case Locate(database):
                 self._destination, self._granted = self._services.catalog.locate(database), False
                 return self._destination
+            case RecallFacts(find_out):
+                return await self._inquiry.recall(self._destination, find_out)
+            case KeepFacts(data):
+                self._inquiry.keep(self.place, data)
             case Recall(key):
                 place = self._services.sessions.recall(key)
                 self._destination, self._granted = place, False

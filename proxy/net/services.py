@@ -7,6 +7,7 @@ from typing import Protocol
 
 from proxy.model import Location, SealedGrant
 from proxy.net.dial import Dialer
+from proxy.net.facts import EndpointFacts
 from proxy.net.gate import Gate
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
@@ -45,5 +46,7 @@ class Services:
     upstream_tls: UpstreamTls
     sessions: Sessions
     clock: Clock
+    facts: EndpointFacts = field(default_factory=EndpointFacts)
+    """What servers that speak first were last heard to say."""
     gate: Gate = field(default_factory=Gate)
     """How many connections each database bears, and how fast they may come."""

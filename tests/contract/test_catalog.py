@@ -63,6 +63,7 @@ async def test_every_fact_survives_the_wire(house: House) -> None:
         "orders",
         description="Bestellungen — ß",
         labels={"env": "prod", "": "x"},
+        server_version="8.0.36",
         endpoint=Endpoint(host="orders.internal", port=6432),
         tls=TlsFacts(mode=TlsMode.VERIFY_CA, trust_store=TrustStore.INLINE, server_name="n", ca_pem="PEM"),
     )
