@@ -73,6 +73,15 @@ POSTGRES = (
             (UPSTREAM, _NEGOTIATE + _asks(3) + _GREETING),
         ),
     ),
+    Login(
+        name="Redshift's digest",
+        turns=(
+            (CLIENT, _startup()),
+            _YES,
+            (UPSTREAM, _asks(13, struct.pack("!II", 0, 4) + b"salt" + struct.pack("!I", 5) + b"nonce") + _GREETING),
+        ),
+        after=_AFTER,
+    ),
     Login(name="cancel request", turns=((CLIENT, _CANCEL), _YES)),
 )
 

@@ -1,4 +1,4 @@
-"""PostgreSQL, protocol 3.0 and 3.2: RDS, Aurora, RDS Proxy, and whatever else speaks it.
+"""PostgreSQL, protocol 3.0 and 3.2: RDS, Aurora, RDS Proxy, DSQL, Redshift, and whatever else speaks it.
 
 Spec: https://www.postgresql.org/docs/current/protocol-flow.html (start-up, cancelling, SSL and GSSAPI encryption),
 https://www.postgresql.org/docs/current/protocol-message-formats.html, SCRAM in RFC 5802 and RFC 7677.
@@ -29,12 +29,15 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html, SCRAM in 
       | queries and answers, not looked at                                            |
       |<----------------------------------------------------------------------------->|
 
+Redshift is a PostgreSQL of long ago with parameters of its own, which pass unchanged, and a digest in place of SCRAM;
+the user that logs in is the one its API returned with the password (`IAM:name`, `IAMR:role`).
+
 The client is never asked for a password: its certificate, or the listener's fixed workload, says who it is. When
 upstream rejects the credential, the broker is asked for another and the login repeated once. A CancelRequest comes on
 a connection of its own and is carried to the server that the key belongs to.
 
 `wire` holds the bytes, `handshake` the client half, `upstream` the other half and the probe, `auth` and `scram` how
-the proxy proves itself, `cancel` cancel requests, `refusals` how no is said.
+the proxy proves itself, `cancel` cancel requests, `refusals` how no is said, `causes` why a server may say it.
 """
 
 from __future__ import annotations

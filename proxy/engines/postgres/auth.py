@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,7 @@ from proxy.engines.postgres.wire import (
     AUTH_PHASE,
     AUTHENTICATION,
     ERROR,
+    digest_response,
     password_message,
     read_message,
     sasl_initial_response,
@@ -26,11 +28,18 @@ from proxy.engines.postgres.wire import (
 from proxy.errors import PeerViolation, Refused
 from proxy.inbox import Cursor
 from proxy.model import SealedGrant
-from proxy.script import UPSTREAM, Script, random_bytes, reveal, send
+from proxy.script import UPSTREAM, Script, now, random_bytes, reveal, send
 from tollbridge.reasons import Reason
 
 SASL_CONTINUE: Final = 11
 SASL_FINAL: Final = 12
+
+DIGEST_SHA256: Final = 0
+"""The one digest algorithm there is, an index into the driver's list of one."""
+DIGEST_FIELD_LIMIT: Final = 256
+"""Bytes of a digest request's salt and of its nonce: ample, and far below AUTH_LIMIT."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Method = Callable[[Cursor, SealedGrant], Script[None]]
 
@@ -75,7 +84,28 @@ def sasl(request: Cursor, grant: SealedGrant) -> Script[None]:
     scram.check_final((yield from _next_sasl(SASL_FINAL)), signature)
 
 
-METHODS: Final[Mapping[int, Method]] = MappingProxyType({3: cleartext, 5: md5, 10: sasl})
+def digest(request: Cursor, grant: SealedGrant) -> Script[None]:
+    """Redshift's: SHA256(SHA256(password + salt) + its nonce + ours), ours being the milliseconds since 1970.
+
+    There is no public specification; this is what Amazon's own driver does. The user's name is not part of it.
+    """
+    algorithm = request.u32()
+    salt, server_nonce = _digest_field(request, "salt"), _digest_field(request, "nonce")
+    request.finish()
+    if algorithm != DIGEST_SHA256:
+        raise Refused(
+            Reason.DATABASE_REFUSED,
+            f"the database asks {grant.user!r} for digest algorithm {algorithm}; tollbridge can do number "
+            f"{DIGEST_SHA256}, SHA-256: upgrade tollbridge",
+            decision_id=grant.decision_id,
+        )
+    nonce = b"%d" % (((yield from now()) - _EPOCH) // timedelta(milliseconds=1))
+    password = yield from reveal(grant)
+    inner = hashlib.sha256(password.encode() + salt).digest()
+    yield from send(UPSTREAM, digest_response(hashlib.sha256(inner + server_nonce + nonce).digest(), nonce))
+
+
+METHODS: Final[Mapping[int, Method]] = MappingProxyType({3: cleartext, 5: md5, 10: sasl, 13: digest})
 """Authentication code -> how it is answered."""
 
 _REFUSED_NAMES: Final[Mapping[int, str]] = MappingProxyType(
@@ -84,7 +114,6 @@ _REFUSED_NAMES: Final[Mapping[int, str]] = MappingProxyType(
         6: "SCM credentials",
         7: "GSSAPI",
         9: "SSPI",
-        13: "Redshift's digest authentication",
         14: "an identity provider's token",
     }
 )
@@ -96,9 +125,17 @@ def refuse_method(code: int, grant: SealedGrant) -> Refused:
     return Refused(
         Reason.DATABASE_REFUSED,
         f"the database asks {grant.user!r} for {name} (authentication code {code}), which tollbridge does not do: "
-        "set this user up for IAM authentication (on RDS: GRANT rds_iam, and revoke rds_ad)",
+        "set this user up for IAM authentication (on RDS: GRANT rds_iam, and revoke rds_ad; on Redshift: a user or "
+        "role of the cluster itself and not of its identity provider)",
         decision_id=grant.decision_id,
     )
+
+
+def _digest_field(request: Cursor, what: str) -> bytes:
+    length = request.u32()
+    if not 1 <= length <= DIGEST_FIELD_LIMIT:
+        raise PeerViolation(UPSTREAM, f"upstream's digest request has a {what} of {length} bytes")
+    return request.take(length)
 
 
 def _next_sasl(expected: int) -> Script[bytes]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from proxy.engines.postgres.causes import likely_causes
 from proxy.engines.postgres.wire import Message, error_fields, error_response
 from proxy.errors import Refused
 from proxy.script import UPSTREAM
@@ -181,11 +182,7 @@ def still_rejected(error: CredentialRejected, user: str, endpoint: Endpoint, dec
     return Refused(
         Reason.DATABASE_REFUSED,
         f"{endpoint} refused a fresh credential for user {user!r} ({error.sqlstate} {error.text}). "
-        "On RDS and Aurora PostgreSQL the likely causes are: "
-        f"the user lacks the role (GRANT rds_iam TO {_quoted(user)}); "
-        f"the assumed role's policy lacks rds-db:connect on arn:aws:rds-db:REGION:ACCOUNT:dbuser:RESOURCE-ID/{user}; "
-        "IAM database authentication is disabled on the instance; "
-        "the token was signed for another host than this server's own endpoint (a CNAME is registered)",
+        + likely_causes(user, endpoint),
         decision_id=decision_id,
     )
 
@@ -206,7 +203,3 @@ def encode(refusal: Refused) -> bytes:
             ("H", row.hint),
         )
     )
-
-
-def _quoted(user: str) -> str:
-    return '"' + user.replace('"', '""') + '"'

@@ -33,7 +33,7 @@ from proxy.engines.postgres.wire import (
 from proxy.errors import PeerViolation, Refused
 from proxy.inbox import Cursor
 from proxy.model import SealedGrant
-from proxy.script import UPSTREAM, Script, connect, receive, request_grant, send, start_tls
+from proxy.script import UPSTREAM, Script, connect, note, receive, request_grant, send, start_tls
 from tollbridge.reasons import Reason
 
 ALPN: Final = ("postgresql",)
@@ -181,6 +181,7 @@ def collect_greeting() -> Script[tuple[Message, ...]]:
 def probe(request: Request) -> Script[str]:
     """The upstream half alone, `select 1`, and goodbye. Returns what it saw."""
     greeting = yield from enter(request)
+    yield from note("step", "login")
     yield from send(UPSTREAM, query("select 1"))
     rows = 0
     while True:

@@ -251,6 +251,12 @@ def sasl_response(data: bytes) -> bytes:
     return Message(b"p", data).encoded()
 
 
+def digest_response(digest: bytes, nonce: bytes) -> bytes:
+    """Redshift's answer to a digest request: what was computed, and the client's nonce."""
+    fields = struct.pack("!I", len(digest)) + digest + struct.pack("!I", len(nonce)) + nonce
+    return Message(b"d", fields).encoded()
+
+
 def query(text: str) -> bytes:
     """A simple query."""
     return Message(b"Q", _cstring(text.encode())).encoded()
