@@ -68,6 +68,30 @@ def more_products_policy() -> Policy:
         allow("rds-db:connect", users),
         allow("elasticache:Connect", caches),
         allow("memorydb:Connect", "*"),
+        *_redshift_statements(),
+    )
+
+
+def _redshift_statements() -> list[Policy]:
+    """As on the cross-account page, narrowed to some users of one cluster's databases."""
+    prefix = f"arn:aws:redshift:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}"
+    cluster = topology.REDSHIFT.resource_id
+    users = [f"{prefix}:dbuser:{cluster}/{user}" for user in (*topology.IAM_DB_USERS, "missing")]
+    names = [f"{prefix}:dbname:{cluster}/{name}" for name in (topology.DB_NAME, "postgres")]
+    user_roles = [topology.DATABASE_USER_ROLE_ARN, topology.POWERLESS_USER_ROLE_ARN]
+    return [
+        allow("redshift:GetClusterCredentials", [*users, *names]),
+        allow("redshift:JoinGroup", f"{prefix}:dbgroup:{cluster}/analysts"),
+        allow("redshift:DescribeClusters", "*"),
+        allow(["sts:AssumeRole", "sts:TagSession"], user_roles),
+    ]
+
+
+def database_user_policy() -> Policy:
+    """What a role needs to be a database user of Redshift, provisioned and serverless."""
+    return policy(
+        allow("redshift:GetClusterCredentialsWithIAM", "*"),
+        allow("redshift-serverless:GetCredentials", "*"),
     )
 
 
@@ -118,6 +142,9 @@ class Accounts:
         )
         self.create_role(topology.EXAMPLE_ROLE_ARN, trust=trusted, permissions=example)
         self.put_role_policy(topology.EXAMPLE_ROLE_ARN, MORE_PRODUCTS_POLICY, more_products_policy())
+        trusting_example = trust_policy(topology.EXAMPLE_ROLE_ARN)
+        self.create_role(topology.DATABASE_USER_ROLE_ARN, trust=trusting_example, permissions=database_user_policy())
+        self.create_role(topology.POWERLESS_USER_ROLE_ARN, trust=trusting_example)
         self.create_role(topology.NO_CONNECT_ROLE_ARN, trust=trusted)
         self.create_role(topology.NO_TRUST_ROLE_ARN, trust=somebody_else, permissions=example)
         self.create_role(topology.UNLISTED_ROLE_ARN, trust=trusted, permissions=example)

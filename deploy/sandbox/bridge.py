@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import yaml
 
+from deploy.sandbox import topology
 from deploy.sandbox.commands import free_port
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.pki import CertificateAuthority
@@ -41,7 +42,13 @@ START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 REPOSITORY = Path(__file__).parents[2]
 
-OTHER_DB_USERS = ("app", "readonly")
+OTHER_DB_USERS = (
+    "app",
+    "readonly",
+    "role/DatabaseUserRole",
+    topology.DATABASE_USER_ROLE_ARN,
+    topology.POWERLESS_USER_ROLE_ARN,
+)
 """Who gets into the databases that are not PostgreSQL on RDS."""
 
 Document = dict[str, Any]
@@ -287,6 +294,8 @@ class Bridge:
                         "aws": {"assume_role_arn": database.role_arn, "external_id": database.external_id}
                         if database.role_arn
                         else {"account_id": database.account_id},
+                        # AWS's caches are signed by public CAs, which no trust file stands for.
+                        **({"tls": {"ca_cert_file": self.world.ca_cert_file}} if database.protocol == "redis" else {}),
                     }
                     for database in self.world.databases
                     if _is_usual(database) or database.name in spoken(self.world)
@@ -374,7 +383,7 @@ class Bridge:
             ],
             # The sandbox's databases listen on this machine and prove their real names with the sandbox's CA.
             "dial": self.world.dial,
-            "trust": {"aws_rds": self.world.ca_cert_file},
+            "trust": {"aws_rds": self.world.ca_cert_file, "aws_redshift": self.world.ca_cert_file},
             "admin": {"address": f"127.0.0.1:{self.ports[f'{name}_admin']}"},
             "audit": {"file": self.file(f"{name}-audit.jsonl")},
         }

@@ -84,6 +84,10 @@ class Control:
         named = {"access_key_id": access_key_id, "role_arn": role_arn}
         return int(self._call("POST", "expire-session", {k: v for k, v in named.items() if v is not None})["expired"])
 
+    def expire_database_users(self) -> None:
+        """End every temporary user that Redshift has issued, as if their time were up."""
+        self._call("POST", "expire-database-users")
+
     def shorten_sessions(self, seconds: float | None) -> None:
         """Sessions of AssumeRole from now on live that long, whatever is asked for; None: as AWS has it.
 

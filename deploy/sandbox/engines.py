@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deploy.sandbox import mariadb, postgres, topology, valkey
+from deploy.sandbox import mariadb, postgres, redshift, topology, valkey
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
@@ -27,6 +27,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
         "postgres": Engine(check=postgres.binaries, launch=postgres.launch),
         "mariadb": Engine(check=mariadb.check, launch=mariadb.launch),
         "valkey": Engine(check=valkey.check, launch=valkey.launch),
+        "redshift": Engine(check=postgres.binaries, launch=redshift.launch),
     }
 )
 

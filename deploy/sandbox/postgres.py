@@ -91,6 +91,12 @@ def binaries() -> Path:
     raise MissingEngine(f"PostgreSQL's server programs are not installed. Install them: {INSTALL_LINE}")
 
 
+def major_version() -> int:
+    """Of the server's programs."""
+    said = subprocess.run((binaries() / "postgres", "--version"), capture_output=True, text=True, check=True).stdout
+    return int(said.split()[2].partition(".")[0])
+
+
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
     """One server for each database, all at once."""
     template = ensure_template(ministack_venv.CACHE, ground.runtime, ground.quarters)
@@ -105,7 +111,8 @@ def _launch(ground: Ground, spec: topology.DatabaseSpec, template: Path) -> Data
         log_file=ground.logs / f"postgres-{spec.name}.log",
     )
     ground.authority.issue(server.certificate_file, server.key_file, dns_names=[spec.host])
-    prepare(server, template, ground.quarters, ground.service(spec), ground.max_connections)
+    hba = _HBA.format(service=ground.service(spec))
+    prepare(server, template, ground.quarters, hba=hba, max_connections=ground.max_connections)
     port = start(server, ground.quarters, ground.ledger)
     return Database.of(spec, local_port=port, superuser_dsn=server.superuser_dsn(port, topology.DB_NAME))
 
@@ -145,14 +152,17 @@ def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     return template
 
 
-def prepare(server: Server, template: Path, quarters: Quarters, service: str, max_connections: int) -> None:
+def prepare(
+    server: Server, template: Path, quarters: Quarters, *, hba: str, max_connections: int, more_settings: str = ""
+) -> None:
     """Everything a server needs on disk. Its certificate and key must be in its directory already."""
     commands.copy(template, server.data)
     (server.data / "postgresql.conf").write_text(
         _SETTINGS.format(max_connections=max_connections, directory=server.directory)
         + f"unix_socket_directories = '{server.directory}'\n"
+        + more_settings
     )
-    (server.data / "pg_hba.conf").write_text(_HBA.format(service=service))
+    (server.data / "pg_hba.conf").write_text(hba)
     server.data.chmod(0o700)
     commands.give(server.directory, quarters.uid, quarters.gid)
 

@@ -192,6 +192,7 @@ class Sandbox:
             "verify_socket": str(runtime / "verify.sock"),
             "ready_file": str(ready_file),
             "targets": targets,
+            "warehouses": [_warehouse(spec, runtime) for spec in self._specs if spec.product.startswith("redshift")],
             "machine_role_arn": topology.BROKER_ROLE_ARN,
             "orphaned_command": None if self._detached else self._down_command(),
         }
@@ -241,6 +242,19 @@ def _login_target(spec: topology.DatabaseSpec) -> dict[str, object]:
         "hostname": spec.host,
         "region": topology.REGION,
         **{key: facts[key] for key in ("product", "port", "account_id", "resource_id")},
+    }
+
+
+def _warehouse(spec: topology.DatabaseSpec, runtime: Path) -> dict[str, object]:
+    return {
+        "product": spec.product,
+        "identifier": spec.host.partition(".")[0],
+        "resource_id": spec.resource_id,
+        "account_id": spec.account_id,
+        "region": topology.REGION,
+        "hostname": spec.host,
+        "port": spec.port,
+        "directory": str(runtime / spec.name),
     }
 
 

@@ -31,6 +31,10 @@ UNLISTED_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/unlisted-role"
 """Trusts the broker, but the broker's own policy does not list it."""
 LONG_SESSION_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/long-session-role"
 """As example-role, with a MaxSessionDuration of 12 hours (all others: one hour)."""
+DATABASE_USER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/DatabaseUserRole"
+"""A database user of Redshift; trusts example-role, which may assume it."""
+POWERLESS_USER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/PowerlessUserRole"
+"""The same, and no policy of it allows to ask for credentials."""
 TEST_ROLES_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/test-*"
 """The broker may assume any role called so: tests make their own roles without touching the broker's policy."""
 
@@ -59,7 +63,7 @@ VALKEY_PASSWORD_USERS = ("passworduser",)
 class DatabaseSpec:
     """A database as AWS knows it; ``role_arn`` is None in the broker's own account.
 
-    ``resource_id`` is what policies call it: RDS's resource id, a cache's or cluster's name.
+    ``resource_id`` is what policies call it: RDS's resource id, a cache's or cluster's name, a workgroup's id.
     """
 
     name: str
@@ -144,7 +148,32 @@ MEMORYDB = DatabaseSpec(
     protocol="redis",
     product="memorydb",
 )
+REDSHIFT = DatabaseSpec(
+    name="warehouse",
+    account_id=EXAMPLE_ACCOUNT,
+    host="wh.abcdef012345.us-west-1.redshift.amazonaws.com",
+    resource_id="wh",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=5439,
+    product="redshift",
+)
+REDSHIFT_SERVERLESS = DatabaseSpec(
+    name="serverless-warehouse",
+    account_id=EXAMPLE_ACCOUNT,
+    host="default.222222222222.us-west-1.redshift-serverless.amazonaws.com",
+    resource_id="11111111-2222-4333-8444-555555555555",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=5439,
+    product="redshift-serverless",
+)
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
-ENGINE_DATABASES = {"postgres": DATABASES, "mariadb": (RDS_MARIADB,), "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB)}
+ENGINE_DATABASES = {
+    "postgres": DATABASES,
+    "mariadb": (RDS_MARIADB,),
+    "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB),
+    "redshift": (REDSHIFT, REDSHIFT_SERVERLESS),
+}
 """What a sandbox has with an engine."""

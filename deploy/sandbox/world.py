@@ -122,6 +122,8 @@ class World:
             "AWS_DEFAULT_REGION": self.region,
             "AWS_REGION": self.region,
             "AWS_ENDPOINT_URL_STS": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_REDSHIFT": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS": self.aws_endpoint,
         }
 
     def save(self, file: Path) -> None:

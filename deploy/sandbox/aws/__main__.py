@@ -1,8 +1,8 @@
 """The AWS process of one sandbox: ``python -m aws SETTINGS.json``.
 
-Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, PAM service name ->
-``tokens.Target``; ``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once
-if the process that started us dies (null to outlive it).
+Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, login service ->
+``tokens.Target``; ``warehouses``, a list of ``redshift.Warehouse``; ``machine_role_arn``, whose sessions the metadata
+services hand out; ``orphaned_command``, run once if the process that started us dies (null to outlive it).
 """
 
 import asyncio
@@ -38,10 +38,12 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     from . import emulator
     from .gateway import Gateway
     from .logins import LoginJudge
+    from .redshift import Redshift, Warehouse
     from .tokens import Target
 
     emulator.install(settings["machine_role_arn"])
     judge = LoginJudge({service: Target(**target) for service, target in settings["targets"].items()})
+    redshift = Redshift([Warehouse(**warehouse) for warehouse in settings["warehouses"]])
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -56,7 +58,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     async with verifier, asyncio.TaskGroup() as tasks:
         watch = tasks.create_task(_watch_parent(settings["orphaned_command"]), name="parent-watch")
         _write_ready(Path(settings["ready_file"]), port)
-        await serve(Gateway(judge), config, shutdown_trigger=stop.wait)
+        await serve(Gateway(judge, redshift), config, shutdown_trigger=stop.wait)
         watch.cancel()
 
 

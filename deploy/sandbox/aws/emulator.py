@@ -7,7 +7,9 @@ import hashlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import ministack.app as ministack_app  # type: ignore[import-not-found, unused-ignore]
 from ministack.core import iam_evaluator, rds_iam, sigv4  # type: ignore[import-not-found, unused-ignore]
@@ -29,7 +31,7 @@ _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 
 _handed_out: list[str] = []
-"""Every secret access key and session token made since the start."""
+"""Every secret made since the start."""
 
 
 def install(machine_role_arn: str) -> None:
@@ -103,7 +105,7 @@ def shorten_session(access_key_id: str, seconds: float) -> str:
 
 
 def handed_out() -> list[str]:
-    """Secret access keys and session tokens of every session since the start."""
+    """Secret access keys and session tokens of every session since the start, and passwords of database users."""
     return list(_handed_out)
 
 
@@ -196,6 +198,48 @@ def policy_refusal(
             if decision != "Allow":
                 return f"{action} {decision}"
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who signed a call, proved by its signature."""
+
+    access_key_id: str
+    account_id: str
+    region: str
+    arn: str
+
+
+def authenticate(
+    *, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, is_json: bool
+) -> Caller | strict.Refusal:
+    """Who signed a call that ministack does not serve. Header names in lower case. The service in the signature's scope
+    is the gateway's to check."""
+    signature = sigv4.parse_header_signature(headers)
+    if isinstance(signature, tuple):
+        return strict.unauthenticated("MissingAuthenticationToken", is_json=is_json)
+    if sigv4.request_time_failure(signature) is not None:
+        return strict.unauthenticated("RequestTimeTooSkewed", is_json=is_json)
+    key = signature.access_key_id
+    if session_expired(key):
+        return strict.unauthenticated("ExpiredToken", is_json=is_json)
+    account = _key_account(key)
+    if account is None:  # a root key, that is an account's number, included
+        return strict.unauthenticated("InvalidClientTokenId", is_json=is_json)
+    credential = iam_evaluator.resolve_credential(key, account, headers.get("x-amz-security-token", ""))
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        return strict.unauthenticated("InvalidClientTokenId", is_json=is_json)
+    wrong = sigv4.header_signature_failure(
+        signature, credential.secret_access_key, method, path, parse_qs(query, keep_blank_values=True), headers, body
+    )
+    if wrong is not None:
+        return strict.unauthenticated("SignatureDoesNotMatch", is_json=is_json)
+    return Caller(access_key_id=key, account_id=account, region=signature.region, arn=credential.principal_arn)
+
+
+def remember_secret(secret: str) -> None:
+    """One more for ``handed_out``."""
+    _remembered(secret)
 
 
 def _new_session_token() -> str:

@@ -11,6 +11,8 @@ from .calls import Call, parse_call
 from .emulator import Message, Receive, Send
 from .faults import REFUSALS, Counters, Fault, FaultBox, parse_fault
 from .logins import LoginJudge
+from .redshift import SERVICES as REDSHIFT_SERVICES
+from .redshift import Redshift
 
 MAX_BODY_BYTES = 10_000_000
 """The largest form AWS reads."""
@@ -24,8 +26,9 @@ _EXPIRATION = re.compile(rb"(?<=<Expiration>)[^<]+(?=</Expiration>)")
 class Gateway:
     """One per process. Loopback is its only protection: whoever reaches it may do everything."""
 
-    def __init__(self, judge: LoginJudge) -> None:
+    def __init__(self, judge: LoginJudge, redshift: Redshift) -> None:
         self._judge = judge
+        self._redshift = redshift
         self._counters = Counters()
         self._faults = FaultBox()
         self._faults_cleared = asyncio.Event()
@@ -51,6 +54,14 @@ class Gateway:
         if refusal is None:
             if call.access_key_id is not None:
                 emulator.bury_dead_session(call.access_key_id)
+            if call.service in REDSHIFT_SERVICES:
+                answered = await self._ask_redshift(call, scope, headers, body)
+                if isinstance(answered, tuple):
+                    self._counters.answered(call, 200)
+                    await _respond(send, 200, *answered)
+                    return
+                refusal = answered
+        if refusal is None:
             answer = Answer()
             await emulator.serve(scope, _replay(body, receive), answer.collect)
             if call.name == "sts:AssumeRole":
@@ -63,6 +74,18 @@ class Gateway:
         self._counters.answered(call, refusal.status)
         content_type, text = strict.render(refusal, is_json=call.is_json, request_id=str(uuid.uuid4()))
         await _respond(send, refusal.status, content_type, text)
+
+    async def _ask_redshift(
+        self, call: Call, scope: Message, headers: dict[str, str], body: bytes
+    ) -> tuple[str, bytes] | strict.Refusal:
+        return await self._redshift.answer(
+            call,
+            method=scope["method"],
+            path=scope["path"],
+            query=scope.get("query_string", b"").decode("latin-1"),
+            headers=headers,
+            body=body,
+        )
 
     def _shorten(self, answer: "Answer") -> None:
         issued = _ISSUED_KEY.search(answer.body)
@@ -86,7 +109,11 @@ class Gateway:
     async def _control(self, scope: Message, body: bytes, send: Send) -> None:
         operation = f"{scope['method']} {scope['path'].removeprefix('/_sandbox/')}"
         try:
-            status, document = self._controlled(operation, json.loads(body or b"{}"))
+            if operation == "POST expire-database-users":
+                await self._redshift.users.expire()
+                status, document = 200, {}
+            else:
+                status, document = self._controlled(operation, json.loads(body or b"{}"))
         except ValueError as error:
             status, document = 400, {"error": str(error)}
         await _respond(send, status, "application/json", json.dumps(document).encode())

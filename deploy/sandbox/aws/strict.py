@@ -39,6 +39,17 @@ _STRING_FIELDS = (
 )
 _REQUIRED_FIELDS = frozenset({"RoleArn", "RoleSessionName"})
 
+_UNAUTHENTICATED = {
+    "ExpiredToken": ("ExpiredTokenException", "The security token included in the request is expired"),
+    "InvalidClientTokenId": ("UnrecognizedClientException", "The security token included in the request is invalid."),
+    "MissingAuthenticationToken": ("MissingAuthenticationTokenException", "Request is missing Authentication Token"),
+    "RequestTimeTooSkewed": ("InvalidSignatureException", "Signature expired"),
+    "SignatureDoesNotMatch": (
+        "InvalidSignatureException",
+        "The request signature we calculated does not match the signature you provided.",
+    ),
+}
+
 _STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
@@ -49,6 +60,12 @@ class Refusal:
     status: int
     code: str
     message: str
+
+
+def unauthenticated(code: str, *, is_json: bool) -> Refusal:
+    """A call whose signer is not known, in a query or JSON service's words. ``code`` is the query services'."""
+    json_code, message = _UNAUTHENTICATED[code]
+    return Refusal(status=400 if is_json else 403, code=json_code if is_json else code, message=message)
 
 
 def scope_refusal(call: Call) -> Refusal | None:
