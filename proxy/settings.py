@@ -156,6 +156,18 @@ class ListenerLimits(Section):
     """Open connections, logins included; one more is refused in the database's own words."""
     handshake_seconds: Seconds = 15.0
     """From accept to established: the client's part, the broker's, the dial and the upstream login."""
+    login_seconds: Seconds | None = None
+    """How long a login lasts upstream before the server ends it, where sessions can renew it unseen. Absent: what AWS
+    says of the protocol (redis: twelve hours). Renewed after three quarters of it, ended just before it otherwise."""
+
+
+class MysqlListener(Section):
+    """What a MySQL listener says and allows before it can know the database."""
+
+    server_version: str = Field(default="", max_length=60, pattern=r"^[ -~]*$")
+    """Version to greet with, and with it the flags that every server has; empty: as the database itself greets."""
+    local_infile: bool = False
+    """Let the database ask clients for files (LOAD DATA LOCAL INFILE)."""
 
 
 class ListenerSettings(Section):

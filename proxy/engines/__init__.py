@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.engine import Engine
 from proxy.engines.postgres import PostgresEngine
+from proxy.engines.redis import RedisEngine
 
-ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"postgres": PostgresEngine()})
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"postgres": PostgresEngine(), "redis": RedisEngine()})
 """Protocol name -> engine."""

@@ -11,6 +11,7 @@ from proxy.engine import Engine
 from proxy.engines import ENGINES
 from proxy.engines.postgres import PostgresEngine, wire
 from proxy.engines.postgres.refusals import NATIVE_ROWS
+from proxy.engines.redis import RedisEngine
 from proxy.script import CLIENT
 from tollbridge.reasons import ROWS, Reason
 
@@ -53,3 +54,15 @@ def test_pools_are_told_to_retry_exactly_what_can_be_retried(reason: Reason) -> 
     """57P01 and 57P03 mean `try again`: no reason that stays true until somebody acts may use them."""
     if NATIVE_ROWS[reason].sqlstate in {"57P01", "57P03"}:
         assert ROWS[reason].retryable
+
+
+@every_reason
+def test_redis_says_every_reason_in_one_line_with_the_useful_part_first(reason: Reason) -> None:
+    """A code that clients know, the message, the reason, the fix; nothing in it can begin a second reply."""
+    said = RedisEngine().refuse(reason, "what went wrong\r\n+OK\r\n" + "x" * 5000)
+    assert re.match(rb"-(ERR|NOAUTH|NOPERM|WRONGPASS) tollbridge: what went wrong", said)
+    assert said.endswith(b"\r\n")
+    assert said.count(b"\r") == said.count(b"\n") == 1
+    assert len(said) <= 1_000
+    assert reason.encode() in said
+    assert re.search(rb"\]: [A-Za-z`].{10,}\r\n$", said)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 from proxy.engines.postgres import scram
+from proxy.engines.redis.wire import encode_command
 from proxy.script import CLIENT, UPSTREAM
-from tests.property.rehearsal import PASSWORD, Login, Turn, random_bytes
+from tests.property.rehearsal import DOOR, PASSWORD, Login, Turn, random_bytes
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
@@ -85,5 +87,34 @@ POSTGRES = (
     Login(name="cancel request", turns=((CLIENT, _CANCEL), _YES)),
 )
 
-LOGINS: Mapping[str, tuple[Login, ...]] = {"postgres": POSTGRES}
+_DEFAULT = replace(DOOR, db_user="app")
+_HELLO_REPLY = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n"
+_AUTH = encode_command(b"AUTH", b"app", b"whatever")
+_LATER = ((CLIENT, encode_command(b"GET", b"a")), (UPSTREAM, b">2\r\n+news\r\n:1\r\n"))
+
+REDIS = (
+    Login(name="the first command of any kind", door=_DEFAULT, turns=((CLIENT, b"PING\r\n"), (UPSTREAM, b"+OK\r\n"))),
+    Login(
+        name="AUTH with a user, TLS", turns=((CLIENT, b"\x16"), (CLIENT, _AUTH), (UPSTREAM, b"+OK\r\n")), after=_LATER
+    ),
+    Login(
+        name="AUTH with any password after a command without, inline",
+        door=_DEFAULT,
+        turns=((CLIENT, b"\r\nauth 'any thing'\r\n"), (UPSTREAM, b"+OK\r\n")),
+        after=_LATER,
+    ),
+    Login(
+        name="NOAUTH, HELLO 3, second credential",
+        turns=(
+            (CLIENT, b"GET a\r\n" + encode_command(b"HELLO", b"9")),
+            (CLIENT, encode_command(b"hello", b"3", b"AUTH", b"app", b"x", b"SETNAME", b"me")),
+            (UPSTREAM, b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"),
+            (UPSTREAM, _HELLO_REPLY),
+        ),
+        after=_LATER,
+    ),
+    Login(name="QUIT", turns=((CLIENT, b"PING\r\nQUIT\r\n"),)),
+)
+
+LOGINS: Mapping[str, tuple[Login, ...]] = {"postgres": POSTGRES, "redis": REDIS}
 """Engine name -> logins. Every engine has some."""

@@ -1,0 +1,161 @@
+"""Finds the few commands that the proxy must see in everything a client sends, at the price of a regular expression.
+
+Nearly all traffic is whole commands of short arguments with other names. For those there is one pattern: it spells out
+every length up to SHORT, so that a match is exact (an argument of length 16 is followed over 16 bytes of any kind, and
+no value can pretend to be a command), and it cannot cross a command whose name is in WATCHED. It is matched once for
+each chunk: 0.2 us a command in a pipeline, 0.35 us alone, against 3 us for a walk in Python. Where the match ends a
+walk goes on for one command: it is long, incomplete, inline or watched. PURE.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.engines.redis.wire import (
+    COMMAND_LIMIT,
+    NAME_LIMIT,
+    Command,
+    number,
+    read_bulk_length,
+    read_command,
+    read_line,
+)
+from proxy.errors import PeerViolation
+from proxy.script import CLIENT
+
+WATCHED: Final = frozenset(
+    {b"auth", b"hello", b"reset", b"multi", b"exec", b"discard", b"client", b"monitor", b"sync", b"psync", b"replconf"}
+)
+"""Names of commands that are decided about one by one."""
+SHORT: Final = 199
+"""Longest argument of the pattern. It grows with each: 200 lengths compile in 25 ms, 1,000 in 160."""
+FEW: Final = 6
+"""Most arguments of a command in the pattern."""
+
+
+def _argument(digits: str = "") -> str:
+    """Any argument of at most SHORT bytes: a tree over the digits of its length, then so many bytes."""
+    branches = [rf"\r\n.{{{int(digits)}}}\r\n"] if digits else ["0" + _argument("0")]
+    if digits != "0":
+        deeper = [digits + digit for digit in ("0123456789" if digits else "123456789")]
+        branches += [longer[-1] + _argument(longer) for longer in deeper if int(longer) <= SHORT]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
+
+
+def _pattern() -> re.Pattern[bytes]:
+    by_length: dict[int, list[str]] = {}
+    for name in sorted(WATCHED):
+        by_length.setdefault(len(name), []).append(name.decode())
+    names = "|".join(rf"{length}\r\n(?i:{'|'.join(group)})\r\n" for length, group in by_length.items())
+    argument = r"\$" + _argument()
+    commands = "|".join(rf"{count}\r\n(?!\$(?:{names}))(?:{argument}){{{count}}}" for count in range(1, FEW + 1))
+    return re.compile(rf"(?:\*(?:{commands}))*+".encode(), re.DOTALL)
+
+
+_COMMANDS: Final = _pattern()
+
+
+class Scanner:
+    """Knows at each byte of a client's stream what it is part of; keeps nothing but lengths."""
+
+    __slots__ = ("_arguments", "_line", "_skip")
+
+    def __init__(self) -> None:
+        self._arguments = 0
+        """Of the current command, still to come."""
+        self._skip = 0
+        """Bytes of the current argument still to come, its CRLF included."""
+        self._line = b""
+        """Of a length whose end has not arrived."""
+
+    @property
+    def between_commands(self) -> bool:
+        """Whether everything passed so far is whole commands."""
+        return not self._arguments and not self._skip
+
+    def whole(self, data: bytes) -> bool:
+        """Whether these bytes, after whole commands, are whole commands again, none of them watched. May say no to
+        some that are; says nothing wrong."""
+        return _COMMANDS.match(data).end() == len(data)  # type: ignore[union-attr]  # it matches nothing at least
+
+    def advance(self, data: bytes, at: int, *, pause: bool = False) -> tuple[int, Command | None]:
+        """Walk on from `at`. Returns where the walk stopped, and the watched command that begins there if it is whole.
+
+        What lies before the stop may pass. Without a command the rest, if any, is the head of a command that cannot be
+        named yet: give it again with more behind it. With `pause` the walk also stops where the command under way ends.
+        """
+        pause = pause and not self.between_commands
+        while True:
+            at = self._finish_command(data, at)
+            if pause or not self.between_commands:
+                return at, None
+            at = _COMMANDS.match(data, at).end()  # type: ignore[union-attr]
+            if at == len(data):
+                return at, None
+            begins = self._enter(data, at)
+            if begins is None:
+                return at, None
+            if begins == at:
+                return at, read_command(data, at)
+            at = begins
+
+    def _finish_command(self, data: bytes, at: int) -> int:
+        """Up to the end of the command under way, or of the data."""
+        end = len(data)
+        while at < end and (self._skip or self._arguments):
+            if self._skip > 2:
+                step = min(self._skip - 2, end - at)
+                self._skip -= step
+                at += step
+            elif self._skip:
+                if data[at] != (0x0D if self._skip == 2 else 0x0A):
+                    raise PeerViolation(CLIENT, "an argument that does not end where its length says")
+                self._skip -= 1
+                at += 1
+            else:
+                at = self._next_argument(data, at)
+        return at
+
+    def _next_argument(self, data: bytes, at: int) -> int:
+        before = len(self._line)
+        line = self._line + data[at : at + NAME_LIMIT]
+        bulk = read_bulk_length(line, 0)
+        if bulk is None:
+            self._line = line
+            return at + len(line) - before
+        self._line = b""
+        self._arguments -= 1
+        self._skip = bulk[0] + 2
+        return at + bulk[1] - before
+
+    def _enter(self, data: bytes, at: int) -> int | None:
+        """Into a command: past what is known not to be watched. `at` itself when it is; None when more is needed."""
+        if data[at] != 0x2A:
+            command = read_command(data, at)
+            if command is None:
+                return None
+            return at if command.name in WATCHED else command.end
+        head = read_line(data, at, CLIENT)
+        if head is None:
+            return None
+        count, begins = number(head[0][1:], CLIENT), head[1]
+        if count <= 0:
+            return begins
+        if count >= 2**31:
+            raise PeerViolation(CLIENT, f"a command of {count} arguments")
+        bulk = read_bulk_length(data, begins)
+        if bulk is None:
+            return None
+        length, begins = bulk
+        if length <= NAME_LIMIT:
+            if begins + length > len(data):
+                return None
+            if data[begins : begins + length].lower() in WATCHED:
+                return at
+        self._arguments, self._skip = count - 1, length + 2
+        return begins
+
+
+RETAINED_LIMIT: Final = COMMAND_LIMIT + 1024
+"""Most that can be left of a chunk after `advance`: one watched or inline command without its last byte."""
