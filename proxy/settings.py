@@ -161,15 +161,6 @@ class ListenerLimits(Section):
     says of the protocol (redis: twelve hours). Renewed after three quarters of it, ended just before it otherwise."""
 
 
-class MysqlListener(Section):
-    """What a MySQL listener says and allows before it can know the database."""
-
-    server_version: str = Field(default="", max_length=60, pattern=r"^[ -~]*$")
-    """Version to greet with, and with it the flags that every server has; empty: as the database itself greets."""
-    local_infile: bool = False
-    """Let the database ask clients for files (LOAD DATA LOCAL INFILE)."""
-
-
 class ListenerSettings(Section):
     """Where applications connect."""
 
