@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import botocore.auth
 import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.model import ServiceId
+from botocore.signers import RequestSigner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.issuers.presign import DerivedKeys, Signer, rds_token
+from broker.issuers.presign import DerivedKeys, Signer, cache_token, dsql_token, rds_token
 from tollbridge.secret import Secret
 
 LABEL = st.text("abcdefghijklmnopqrstuvwxyzABCDEFXYZ0123456789-", min_size=1, max_size=20).filter(
@@ -45,18 +48,47 @@ class Peer:
             config=Config(signature_version="v4"),
         )
         self.client = client
+        self.dsql: Any = self.session.create_client(
+            "dsql", region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret"
+        )
 
     def now(self, remove_tzinfo: bool = True) -> datetime:
         return self.moment.replace(tzinfo=None) if remove_tzinfo else self.moment
 
     def token(self, signer: Signer, host: str, port: int, user: str, region: str, at: datetime) -> str:
+        self._become(self.client, signer, at)
+        token: str = self.client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user, Region=region)
+        return token
+
+    def dsql_token(self, signer: Signer, host: str, admin: bool, region: str, at: datetime) -> str:
+        self._become(self.dsql, signer, at)
+        name = "generate_db_connect_admin_auth_token" if admin else "generate_db_connect_auth_token"
+        token: str = getattr(self.dsql, name)(Hostname=host, Region=region)
+        return token
+
+    def presigned(
+        self, signer: Signer, service: str, host: str, query: dict[str, str], region: str, at: datetime
+    ) -> str:
+        """The recipe of AWS's documentation for caches: presign a GET of the cache's name, drop the scheme."""
         self.moment = at
-        credentials = self.client._request_signer._credentials
+        credentials = Credentials(
+            signer.access_key_id, signer.secret_key.reveal(), signer.session_token.reveal() or None
+        )
+        emitter = self.session.get_component("event_emitter")
+        request_signer = RequestSigner(ServiceId(service), region, service, "v4", credentials, emitter)
+        url = f"https://{host}/?{urlencode(query, quote_via=quote)}"
+        request = {"method": "GET", "url": url, "body": {}, "headers": {}, "context": {}}
+        signed: str = request_signer.generate_presigned_url(
+            request, operation_name="connect", expires_in=900, region_name=region
+        )
+        return signed.removeprefix("https://")
+
+    def _become(self, client: Any, signer: Signer, at: datetime) -> None:
+        self.moment = at
+        credentials = client._request_signer._credentials
         credentials.access_key = signer.access_key_id
         credentials.secret_key = signer.secret_key.reveal()
         credentials.token = signer.session_token.reveal() or None
-        token: str = self.client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=user, Region=region)
-        return token
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +131,56 @@ def test_equal_to_botocore_parameter_for_parameter(
     signer = Signer(access_key_id=key_id, secret_key=Secret(secret), session_token=Secret(session_token))
     ours = rds_token(signer, KEYS, host=host, port=port, db_user=user, region=region, at=at).reveal()
     assert parts(ours) == parts(peer.token(signer, host, port, user, region, at))
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    key_id=KEY_IDS,
+    secret=SECRETS,
+    session_token=TOKENS,
+    service=st.sampled_from(["elasticache", "memorydb"]),
+    cache=LABEL,
+    serverless=st.booleans(),
+    user=USERS,
+    region=REGIONS,
+    at=MOMENTS,
+)
+def test_cache_tokens_are_what_the_recipe_gives(
+    peer: Peer,
+    key_id: str,
+    secret: str,
+    session_token: str,
+    service: str,
+    cache: str,
+    serverless: bool,
+    user: str,
+    region: str,
+    at: datetime,
+) -> None:
+    signer = Signer(access_key_id=key_id, secret_key=Secret(secret), session_token=Secret(session_token))
+    ours = cache_token(
+        signer, KEYS, service=service, cache=cache, serverless=serverless, db_user=user, region=region, at=at
+    ).reveal()
+    query = {"Action": "connect", "User": user} | ({"ResourceType": "ServerlessCache"} if serverless else {})
+    assert parts(ours) == parts(peer.presigned(signer, service, cache.lower(), query, region, at))
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    key_id=KEY_IDS,
+    secret=SECRETS,
+    session_token=TOKENS,
+    host=HOSTS,
+    admin=st.booleans(),
+    region=REGIONS,
+    at=MOMENTS,
+)
+def test_dsql_tokens_equal_botocore(
+    peer: Peer, key_id: str, secret: str, session_token: str, host: str, admin: bool, region: str, at: datetime
+) -> None:
+    signer = Signer(access_key_id=key_id, secret_key=Secret(secret), session_token=Secret(session_token))
+    ours = dsql_token(signer, KEYS, host=host, admin=admin, region=region, at=at).reveal()
+    assert parts(ours) == parts(peer.dsql_token(signer, host, admin, region, at))
 
 
 @settings(max_examples=200, deadline=None)

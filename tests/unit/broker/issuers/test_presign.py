@@ -1,4 +1,4 @@
-"""The vectors of facts/wire.md 0, 1.1 and 7."""
+"""Vectors made by botocore and by a signer written from the specification; both agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from broker.issuers.presign import DerivedKeys, Signer, derive_key, rds_token
+from broker.issuers.presign import DerivedKeys, Signer, cache_token, derive_key, dsql_token, rds_token
 from tollbridge.secret import Secret
 
 AT = datetime(2026, 1, 15, 12, 0, 0, tzinfo=UTC)
@@ -65,6 +65,48 @@ def test_a_user_name_with_everything_in_it() -> None:
 
 def test_the_case_of_the_host_does_not_matter() -> None:
     assert make(host=HOST.upper()) == make()
+
+
+@pytest.mark.parametrize(
+    ("service", "cache", "serverless", "expected"),
+    [
+        ("elasticache", "my-rg", False, "3a4cbea616c97541184a503c3dbce53d3718617be58adffe3b571130d2839900"),
+        ("elasticache", "cache-01", True, "749ddcad7ba7ce928af7acef8fa202d438d8ef755fbd5d5a551d4421ab8445c6"),
+        ("memorydb", "cluster-01", False, "351c8519f8941ef13ee69f120ce4a9f966c48e8cd30e40223fd54943dabaa848"),
+    ],
+)
+def test_vectors_of_the_caches(service: str, cache: str, serverless: bool, expected: str) -> None:
+    def make(name: str) -> str:
+        return cache_token(
+            SIGNER,
+            DerivedKeys(),
+            service=service,
+            cache=name,
+            serverless=serverless,
+            db_user="iam-user-01",
+            region="us-west-1",
+            at=AT,
+        ).reveal()
+
+    token = make(cache)
+    kind = "ResourceType=ServerlessCache&" if serverless else ""
+    assert token.startswith(f"{cache}/?Action=connect&{kind}User=iam-user-01&X-Amz-Algorithm=AWS4-HMAC-SHA256&")
+    assert ("ResourceType" in token) is serverless
+    assert signature(token) == expected
+    assert make(cache.upper()) == token, "AWS lower-cases names"
+
+
+def test_vector_dsql() -> None:
+    host = "abcdefghijklmnopqrst123456.dsql.us-west-1.on.aws"
+
+    def make(*, admin: bool) -> str:
+        return dsql_token(SIGNER, DerivedKeys(), host=host, admin=admin, region="us-west-1", at=AT).reveal()
+
+    token = make(admin=False)
+    assert token.startswith(f"{host}/?Action=DbConnect&X-Amz-Algorithm=")
+    assert signature(token) == "3659653c3b1890a3cc94f0f8b9622c57e8ffa0c890af2e293910f80228b836d7"
+    assert make(admin=True).startswith(f"{host}/?Action=DbConnectAdmin&")
+    assert signature(make(admin=True)) != signature(token)
 
 
 def test_a_derived_key_is_cached_by_session_and_secret_and_the_cache_is_bounded() -> None:
