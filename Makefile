@@ -22,8 +22,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 engines: ## the database engines and build tools the sandbox starts (apt, when root on Debian)
 	@deploy/setup/engines.sh
 
-demo: $(STAMP) engines ## psql in one account reaches PostgreSQL in another; ONCE=1 exits after the story
-	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once)
+demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=postgres,mariadb,valkey,redshift
+	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once) $(if $(PRODUCTS),--products $(PRODUCTS))
 
 test: $(STAMP) engines ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure
 	@$(BIN)/python -m pytest $(ARGS)

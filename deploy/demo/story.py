@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.demo.narrator import Narrator
+from deploy.demo.tours import client_environment
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import APP_WORKLOAD, Bridge
 from deploy.sandbox.control import Control
@@ -78,7 +79,7 @@ class Story:
             script.write_text("select 1;\n")
             subprocess.run(
                 ["pgbench", "-n", "-C", "-c", "10", "-t", "10", "-f", str(script), self._plain_dsn()],
-                env=self._client_environment(),
+                env=client_environment(os.environ),
                 capture_output=True,
                 text=True,
                 timeout=60,
@@ -134,15 +135,11 @@ class Story:
             f"sslmode=verify-full {files} sslkey={self.bridge.file('client.key')}"
         )
 
-    def _client_environment(self) -> dict[str, str]:
-        # Nothing that could hold a password: what gets in, gets in without one.
-        return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "AWS_"))}
-
     def _psql(self, dsn: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["psql", "--no-psqlrc", "--no-password", "-x", "-c", QUESTION, dsn],
             check=False,
-            env=self._client_environment(),
+            env=client_environment(os.environ),
             capture_output=True,
             text=True,
             timeout=60,

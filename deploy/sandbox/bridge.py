@@ -13,12 +13,7 @@ import contextlib
 import copy
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +21,8 @@ from typing import Any, Self
 
 import yaml
 
-from deploy.sandbox import topology
 from deploy.sandbox.commands import free_port
-from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.daemon import Daemon
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import Database, World
 from proxy.engines import ENGINES
@@ -38,17 +32,8 @@ BROKER_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/broker"
 PROXY_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/proxy"
 APP_WORKLOAD = f"{TRUST_DOMAIN}/ns/shop/sa/checkout"
 """The workload that the loopback listener speaks for, and of the client certificate."""
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
-REPOSITORY = Path(__file__).parents[2]
 
-OTHER_DB_USERS = (
-    "app",
-    "readonly",
-    "role/DatabaseUserRole",
-    topology.DATABASE_USER_ROLE_ARN,
-    topology.POWERLESS_USER_ROLE_ARN,
-)
+OTHER_DB_USERS = ("app", "readonly", "role/DatabaseUserRole", "role/PowerlessUserRole")
 """Who gets into the databases that are not PostgreSQL on RDS."""
 
 Document = dict[str, Any]
@@ -75,97 +60,6 @@ def spoken(world: World) -> dict[str, str]:
 
 def _is_usual(database: Database) -> bool:
     return (database.protocol, database.product) == ("postgres", "rds")
-
-
-@dataclass(slots=True, kw_only=True)
-class Daemon:
-    """One of our processes, started as an operator would start it."""
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str] = field(repr=False)
-    admin_port: int
-    log_file: Path
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def start(self, *, wait: bool = True) -> None:
-        """Start it and, unless told otherwise, wait until it is ready. Raises SandboxError with its log's end."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self.environment),
-                cwd=REPOSITORY,
-                start_new_session=True,  # Ctrl-C reaches whoever owns it first
-            )
-        if wait:
-            self.wait_ready()
-
-    def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Until /readyz says yes."""
-        deadline = time.monotonic() + seconds
-        while not self.ready():
-            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
-                tail = "\n".join(self.log().splitlines()[-15:])
-                self.stop()
-                raise SandboxError(f"the {self.name} did not become ready; its log ends:\n{tail}")
-            time.sleep(0.03)
-
-    def ready(self) -> bool:
-        """What /readyz says now."""
-        try:
-            return self.admin("/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def admin(self, path: str) -> tuple[int, str]:
-        """Status and body of a page on the admin port."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def log(self) -> str:
-        """Everything it has written so far, over all its starts."""
-        return self.log_file.read_text() if self.log_file.exists() else ""
-
-    def send(self, number: int) -> None:
-        """A signal, if it runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-
-    def resident_bytes(self) -> int:
-        """Its memory now."""
-        if self.process is None:
-            return 0
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
-
-    def open_files(self) -> int:
-        """Files and sockets it holds now."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd")) if self.process is not None else 0
-
-    def stop(self, seconds: float = STOP_SECONDS) -> int | None:
-        """SIGTERM, then SIGKILL. Returns the exit code."""
-        if self.process is None:
-            return None
-        self.send(signal.SIGCONT)  # a test may have stopped it
-        self.send(signal.SIGTERM)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        return self.process.returncode
-
-    def kill(self) -> None:
-        """SIGKILL: as when a machine goes away."""
-        self.send(signal.SIGKILL)
-        if self.process is not None:
-            self.process.wait(STOP_SECONDS)
 
 
 @dataclass(slots=True)
@@ -376,6 +270,8 @@ class Bridge:
                         "tls": {**files, "required": False},
                         "workload": APP_WORKLOAD,
                         "database": database,
+                        # A Redis client may say nothing of itself.
+                        **({"db_user": "app"} if protocol == "redis" else {}),
                     }
                     for database, protocol in spoken(self.world).items()
                     if database in ports

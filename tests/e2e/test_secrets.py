@@ -21,8 +21,9 @@ import pytest
 
 from deploy.sandbox import topology
 from deploy.sandbox.accounts import Accounts
-from deploy.sandbox.bridge import REPOSITORY, Bridge, Daemon, Document
+from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
+from deploy.sandbox.daemon import REPOSITORY, Daemon
 from deploy.sandbox.world import World
 from tests.e2e.load import app, enter, issue_workloads, make_role, mtls, refusal, role, until_let_in, with_roles
 from tests.e2e.tap import Tap
