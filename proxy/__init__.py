@@ -3,8 +3,10 @@
     __main__.py   argv only            app.py       composition root: the only place that constructs things
     settings.py   the YAML             admin.py     /livez /readyz /metrics
     catalog.py    what exists (watch)  grants.py    asks the broker: single flight, cache
+    protocols.py  a listener leads to databases of its own protocol alone
 
     script.py inbox.py guard.py model.py errors.py     PURE: what engines are written in
+    admission.py  PURE: how many logins a database bears, and who waits
     engines/      PURE: one folder per protocol
     net/          THE ONLY I/O: transport, dial, driver, relay, listener
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
 from proxy.net.listener import Limits, Listener
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
+from proxy.protocols import OneProtocol
 from proxy.settings import ListenerSettings, ListenerTls, ProxySettings, SessionLimits, parse_address
 from tollbridge.client import Client
 from tollbridge.clock import Clock
@@ -150,7 +152,7 @@ class ProxyApp:
                 door=make_door(listener),
                 engine=ENGINES[listener.protocol],
                 where=make_bind(listener.address),
-                services=services,
+                services=self._services(listener.protocol, services),
                 log=audit,
                 counters=self.counters,
                 limits=Limits(
@@ -247,6 +249,11 @@ class ProxyApp:
         async with asyncio.TaskGroup() as group:
             for listener in self.listeners:
                 group.create_task(listener.drain(seconds), name=f"drain {listener.door.name}")
+
+    def _services(self, protocol: str, shared: Services) -> Services:
+        """As a listener of one protocol sees them."""
+        own = OneProtocol(protocol, self.catalog, shared.grants)
+        return replace(shared, catalog=own, grants=own)
 
     def _live_bytes(self) -> tuple[int, int]:
         pairs = [listener.live_bytes() for listener in self.listeners]

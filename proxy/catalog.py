@@ -140,9 +140,13 @@ class Catalog:
         """Of the rules in force, as last heard."""
         return self._listing.policy_version
 
+    def known(self, name: str) -> Database | None:
+        """A database's row, if it is in the list."""
+        return self._listing.find(name)
+
     def find(self, name: str) -> Database:
         """What is known about a database. Raises Refused."""
-        database = self._listing.find(name)
+        database = self.known(name)
         if database is not None:
             return database
         if not self.ready:

@@ -319,7 +319,7 @@ class ProxySettings(Section):
     sessions: SessionLimits = Field(default_factory=SessionLimits)
     """Of every database."""
     databases: dict[Name, SessionLimits] = Field(default_factory=dict)
-    """Of one database. What is not said here is as in `sessions`; null lifts a limit."""
+    """Of one database. What is not said here is as in `sessions`."""
     trust: TrustSettings = Field(default_factory=TrustSettings)
     dial: dict[Name, Name] = Field(default_factory=dict)
     """`host` or `host:port` of an endpoint -> `address` or `address:port` to connect to. The certificate must still

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.engines import ENGINES
 from proxy.settings import Address, ProxySettings, load, parse_address
 from tollbridge.process.settings import SettingsError, json_schema, load_text
 
@@ -149,7 +150,7 @@ bogus: 1
     )
     for expected in (
         "broker.address: must be host:port",
-        "listeners[0].protocol: must be one of postgres",
+        f"listeners[0].protocol: must be one of {', '.join(sorted(ENGINES))}",
         "listeners[0].tls: is required",
         "must have exactly one route, not none",
         "drain.seconds: must be at least 0",
@@ -171,3 +172,22 @@ def test_trust_files_replace_the_packaged_bundles() -> None:
 def test_the_schema_names_every_section() -> None:
     """Editors complete from it."""
     assert set(json_schema(ProxySettings)["properties"]) == set(ProxySettings.model_fields)
+
+
+def test_limits_of_one_database_add_to_those_of_all() -> None:
+    """A limit for one database must not lift the others silently: one of them bounds revocation."""
+    text = GOOD + (
+        "sessions: {max_session_seconds: 3600, max_connections: 50}\n"
+        "databases: {small: {logins_per_second: 5}, wide: {max_connections: 500}}\n"
+    )
+    settings = load_text(text, ProxySettings).value
+    small, wide, other = (settings.limits_of(name) for name in ("small", "wide", "other"))
+    assert (small.max_session_seconds, small.max_connections, small.logins_per_second) == (3600, 50, 5)
+    assert (wide.max_session_seconds, wide.max_connections) == (3600, 500)
+    assert other == settings.sessions
+
+
+@pytest.mark.parametrize("bad", ["max_connections: 0", "logins_per_second: 0", "wait_seconds: 61", "max_logins: 1"])
+def test_a_limit_that_cannot_be_is_an_error(bad: str) -> None:
+    with pytest.raises(SettingsError, match="databases"):
+        load_text(GOOD + f"databases: {{orders: {{{bad}}}}}\n", ProxySettings)
