@@ -51,7 +51,7 @@ class Door:
     by_login_name: bool = False
     """The login name is `db_user@database`, split at the last @."""
     login_seconds: float | None = None
-    """How long a login lasts upstream before it must be renewed, where the protocol can; None: what the engine knows."""
+    """How long a login lasts upstream before it must be renewed, where the protocol can; None: the engine knows."""
     server_version: str = ""
     """What a protocol whose server speaks first greets with; empty: what the fixed database is known to say."""
     local_infile: bool = False
