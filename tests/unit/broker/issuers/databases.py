@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from broker.model import Attribution, AwsAccess, GrantRequest, Origin, RegisteredDatabase
 from tests.unit.broker.sessions.fakes import ROLE
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts
@@ -22,13 +24,17 @@ def database(
     name: str = "orders",
     partition: str = "aws",
     seconds: int = 3600,
+    host: str = HOST,
+    ids: Mapping[str, str] | None = None,
+    db_groups: tuple[str, ...] = (),
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> RegisteredDatabase:
     return RegisteredDatabase(
         facts=Database(
             name=name,
             protocol=protocol,
             product=product,
-            endpoint=Endpoint(host=HOST, port=port),
+            endpoint=Endpoint(host=host, port=port),
             tls=TlsFacts(),
             region="us-west-1",
             account_id=account_id,
@@ -38,10 +44,12 @@ def database(
             role_arn=role_arn,
             external_id=Secret(external_id),
             session_duration_seconds=seconds,
+            session_tags=tags,
         ),
         origin=Origin.STATIC,
         attribution=attribution,
-        resource_ids={"rds.resource_id": "db-ABC"},
+        db_groups=db_groups,
+        resource_ids={"rds.resource_id": "db-ABC"} if ids is None else ids,
     )
 
 
