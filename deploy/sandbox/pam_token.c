@@ -18,9 +18,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* A verifier that hangs must not hold a database's connection slot: the server's own authentication_timeout does
+/* Long enough for a thousand logins at once on a busy machine to have their turn. A verifier that hangs must not hold a
+ * connection slot for ever: the server's own authentication_timeout does
  * not interrupt a module that sits in read(). */
-static const struct timeval PATIENCE = {.tv_sec = 2, .tv_usec = 0};
+static const struct timeval PATIENCE = {.tv_sec = 15, .tv_usec = 0};
 
 static int send_all(int fd, const char *data, size_t left)
 {

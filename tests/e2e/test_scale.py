@@ -98,12 +98,12 @@ async def test_a_thousand_logins_of_fifty_workloads_cost_one_assume_role(
     began = time.monotonic()
     async with crowd(logins_of_all(bridge, "rds-postgres", LOGINS), at_once=LOGINS) as logins:
         took = time.monotonic() - began
+        assert logins.refused == []
         with psycopg.connect(spacious.postgres_superuser_dsn) as superuser:
             row = superuser.execute(
                 "select count(*) from pg_stat_activity join pg_stat_ssl using (pid) where usename = 'app' and ssl"
             )
             assert row.fetchone() == (LOGINS,)
-    assert logins.refused == []
     assert aws.counters().calls.get("sts:AssumeRole") == 1
     asked = Counter(line["workload"] for line in decisions(bridge, database="rds-postgres", allowed=True))
     assert len(asked) == WORKLOADS

@@ -75,8 +75,9 @@ async def drive(shared: Services, script: Script[object], seconds: float = 3.0) 
     try:
         return await subject.run(script, seconds)
     finally:
-        if subject.upstream is not None:
-            subject.upstream.close()
+        if (upstream := subject.upstream) is not None:
+            upstream.abort()
+            await until(lambda: upstream.lost)
 
 
 async def test_probe_runs_the_upstream_half_and_shows_its_steps(ca: TestCa) -> None:
