@@ -16,6 +16,7 @@ import pytest
 from deploy.sandbox import MissingEngine, Sandbox
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.control import Control
+from deploy.sandbox.engines import ENGINES
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import Arrangement
 from tests.e2e.clients import Clients
@@ -43,6 +44,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if shutil.which("psql") is None or shutil.which("pgbench") is None:
         missing(f"psql and pgbench are not installed. Install them: {CLIENTS_LINE}")
     sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
+    try:
+        world = sandbox.up()
+    except MissingEngine as error:
+        missing(str(error))
+    try:
+        yield world
+    finally:
+        sandbox.down()
+
+
+@pytest.fixture(scope="session")
+def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same accounts with every engine the sandbox has: MariaDB, Valkey, Redshift beside PostgreSQL."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("whole-sandbox"), engine_names=ENGINES)
     try:
         world = sandbox.up()
     except MissingEngine as error:
