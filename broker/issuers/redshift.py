@@ -101,7 +101,8 @@ class _FetchingIssuer(ABC):
             product=database.facts.product,
             region=database.facts.region,
             audience=(identifier(database), *database.db_groups),
-            db_user=request.db_user,
+            # A role has several spellings and one place at the end of the chain.
+            db_user="" if is_role(database.facts, request.db_user) else request.db_user,
             db_name=request.db_name,
             chain=key,
             access_key_id=session.access_key_id,

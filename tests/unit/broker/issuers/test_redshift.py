@@ -202,6 +202,12 @@ async def test_a_long_role_arn_is_no_long_user_name(bridge: Bridge) -> None:
     assert (await issue(bridge, db_user=arn)).credential.user.startswith("IAMR:")
 
 
+async def test_spellings_of_a_role_share_its_password(bridge: Bridge) -> None:
+    for db_user in ("analyst", "role/analyst", USER_ROLE):
+        await issue(bridge, name="lake", db_user=db_user)
+    assert len(bridge.redshift.asked) == 1
+
+
 async def test_a_role_that_may_not_be_assumed_is_told_as_such(bridge: Bridge) -> None:
     error = await refused(bridge, name="lake", db_user="nobody")
     assert error.reason is Reason.ASSUME_ROLE_DENIED

@@ -158,3 +158,61 @@ def test_a_host_is_lower_cased() -> None:
     made = registered(uri=URI.upper())
     assert made.database is not None
     assert str(made.database.facts.endpoint) == URI
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "shop.proxy-abc.us-west-1.rds.amazonaws.com:5432",
+        "reading.endpoint.proxy-abc.us-west-1.rds.amazonaws.com:5432",
+    ],
+)
+def test_endpoints_of_an_rds_proxy_have_public_certificates(uri: str) -> None:
+    made = registered(uri=uri)
+    assert errors(made) == warnings(made) == []
+    assert made.database is not None
+    assert made.database.facts.product is Product.RDSPROXY
+    assert made.database.facts.tls.trust_store is TrustStore.SYSTEM
+
+
+@pytest.mark.parametrize(
+    ("protocol", "uri", "aws", "missing"),
+    [
+        (
+            "postgres",
+            "ep-endpoint-abc.222222222222.us-west-1.redshift-serverless.amazonaws.com:5439",
+            {},
+            "redshift_serverless.workgroup_name",
+        ),
+        ("postgres", "ep-endpoint-abc.def.us-west-1.redshift.amazonaws.com:5439", {}, "redshift.cluster_id"),
+        ("redis", "cache.example:6379", {"region": "us-west-1"}, "elasticache.replication_group_id"),
+        (
+            "redis",
+            "cache.example:6379",
+            {"region": "us-west-1", "memorydb": {"cluster_name": ""}},
+            "elasticache.replication_group_id",
+        ),
+    ],
+)
+def test_a_name_that_credentials_are_made_for_must_be_known(
+    protocol: str, uri: str, aws: dict[str, Any], missing: str
+) -> None:
+    made = registered(protocol=protocol, uri=uri, aws=aws)
+    assert len(errors(made)) == 1
+    assert f"has no {missing}, and its URI does not name it" in errors(made)[0]
+    block, key = missing.split(".")
+    named = registered(protocol=protocol, uri=uri, aws={**aws, block: {key: "given"}})
+    assert errors(named) == []
+    assert named.database is not None
+    assert named.database.resource_ids[missing] == "given"
+
+
+def test_groups_are_joined_on_redshift_only_and_have_names_that_aws_takes() -> None:
+    uri = "wh.abc.us-west-1.redshift.amazonaws.com:5439"
+    made = registered(uri=uri, aws={"redshift": {"db_groups": ["etl", "r_1+x"]}})
+    assert errors(made) == []
+    assert made.database is not None
+    assert made.database.db_groups == ("etl", "r_1+x")
+    assert dict(made.database.resource_ids) == {"redshift.cluster_id": "wh"}
+    assert "is no group name that AWS takes" in errors(registered(uri=uri, aws={"redshift": {"db_groups": ["Etl"]}}))[0]
+    assert "is no Redshift cluster" in errors(registered(aws={"redshift": {"db_groups": ["etl"]}}))[0]
