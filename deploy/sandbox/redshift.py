@@ -13,11 +13,14 @@ from deploy.sandbox.world import Database
 
 SOURCE = Path(__file__).with_name("redshift_parameters.c")
 
-_HBA = """\
+_HBA = f"""\
 local     all  postgres                     trust
 hostssl   all  +temporary     127.0.0.1/32  md5
+hostssl   all  {",".join(topology.PASSWORD_DB_USERS)}  127.0.0.1/32  reject
+hostssl   all  all            127.0.0.1/32  md5
 hostnossl all  all            127.0.0.1/32  reject
 """
+"""Whoever is not there is asked for a password like anybody, as on Redshift; users of the seed with one are not let in."""
 
 
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:

@@ -1,6 +1,7 @@
 /*
  * PostgreSQL module of the sandbox: the startup parameters that Redshift's drivers send, which PostgreSQL would refuse
- * as unknown settings. Their values are kept and mean nothing; server_protocol_version is reported to the client.
+ * as unknown settings. Their values are kept and mean nothing; server_protocol_version is reported to the client, and
+ * Redshift's server_version.
  *
  *   shared_preload_libraries = '/path/redshift_parameters.so'
  *
@@ -20,11 +21,13 @@ const struct magic *Pg_magic_func(void)
     return &ours;
 }
 
-enum { ANY_USER = 6, REPORTED = 0x0010 };
+enum { INTERNAL = 0, ANY_USER = 6, OVERRIDE = 10, REPORTED = 0x0010 };
 
 extern void DefineCustomStringVariable(const char *name, const char *short_text, const char *long_text, char **value,
                                        const char *initial, int context, int flags, void *check, void *assign,
                                        void *show);
+
+extern void SetConfigOption(const char *name, const char *value, int context, int source);
 
 void _PG_init(void)
 {
@@ -37,4 +40,6 @@ void _PG_init(void)
         DefineCustomStringVariable(names[i], "Said by a driver", NULL, &values[i], "", ANY_USER, 0, NULL, NULL, NULL);
     DefineCustomStringVariable("server_protocol_version", "Base protocol", NULL, &protocol, "0", ANY_USER, REPORTED,
                                NULL, NULL, NULL);
+    /* Amazon's driver takes no version with a distribution behind it, and this is the one that Redshift reports. */
+    SetConfigOption("server_version", "8.0.2", INTERNAL, OVERRIDE);
 }

@@ -193,6 +193,7 @@ class Sandbox:
             "ready_file": str(ready_file),
             "targets": targets,
             "warehouses": [_warehouse(spec, runtime) for spec in self._specs if spec.product.startswith("redshift")],
+            "psql": str(postgres.binaries() / "psql") if "redshift" in self._engines else "",
             "machine_role_arn": topology.BROKER_ROLE_ARN,
             "orphaned_command": None if self._detached else self._down_command(),
         }

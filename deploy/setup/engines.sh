@@ -42,6 +42,17 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q >/dev/null
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     $install -q >/dev/null
+    # Nor shall it start with the machine.
+    if command -v systemctl >/dev/null; then
+        services=()
+        for package in "${missing[@]}"; do
+            case $package in
+                postgresql | haproxy | pgbouncer) services+=("$package") ;;
+                mariadb-server) services+=(mariadb) ;;
+            esac
+        done
+        [ ${#services[@]} -eq 0 ] || systemctl --quiet disable "${services[@]}" 2>/dev/null || true
+    fi
 else
     echo "These packages are missing: ${missing[*]}" >&2
     echo "Install them: sudo $install" >&2

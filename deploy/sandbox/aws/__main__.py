@@ -1,8 +1,9 @@
 """The AWS process of one sandbox: ``python -m aws SETTINGS.json``.
 
 Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, login service ->
-``tokens.Target``; ``warehouses``, a list of ``redshift.Warehouse``; ``machine_role_arn``, whose sessions the metadata
-services hand out; ``orphaned_command``, run once if the process that started us dies (null to outlive it).
+``tokens.Target``; ``warehouses``, a list of ``redshift.Warehouse``; ``psql``, the program that makes their users;
+``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once if the process
+that started us dies (null to outlive it).
 """
 
 import asyncio
@@ -43,7 +44,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
 
     emulator.install(settings["machine_role_arn"])
     judge = LoginJudge({service: Target(**target) for service, target in settings["targets"].items()})
-    redshift = Redshift([Warehouse(**warehouse) for warehouse in settings["warehouses"]])
+    redshift = Redshift([Warehouse(**warehouse) for warehouse in settings["warehouses"]], settings["psql"])
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

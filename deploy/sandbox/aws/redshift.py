@@ -56,9 +56,9 @@ class Refused(Exception):
 class Redshift:
     """Both services' endpoint."""
 
-    def __init__(self, warehouses: list[Warehouse]) -> None:
+    def __init__(self, warehouses: list[Warehouse], psql: str) -> None:
         self._warehouses = warehouses
-        self.users = TemporaryUsers({warehouse.directory for warehouse in warehouses})
+        self.users = TemporaryUsers({warehouse.directory for warehouse in warehouses}, psql)
 
     async def answer(
         self, call: Call, *, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes

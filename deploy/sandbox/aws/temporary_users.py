@@ -48,8 +48,9 @@ class User:
 class TemporaryUsers:
     """Of several servers, each known by the directory of its unix socket."""
 
-    def __init__(self, directories: Iterable[str]) -> None:
+    def __init__(self, directories: Iterable[str], psql: str) -> None:
         self._directories = tuple(directories)
+        self._psql = psql
         self._live: dict[tuple[str, str], tuple[str, datetime]] = {}
         self._lock = asyncio.Lock()
 
@@ -73,7 +74,7 @@ class TemporaryUsers:
                 needs_role=known,
                 act=_ACT.format(name=user.name, acts_as=user.acts_as) if user.acts_as else "",
             )
-            await _run(directory, sql)
+            await _run(self._psql, directory, sql)
             self._live[directory, user.name] = (password, until)
             return password
 
@@ -82,7 +83,7 @@ class TemporaryUsers:
         async with self._lock:
             self._live.clear()
             for directory in self._directories:
-                await _run(directory, _EXPIRE.format(group=GROUP))
+                await _run(self._psql, directory, _EXPIRE.format(group=GROUP))
 
 
 def _port(directory: str) -> str:
@@ -92,27 +93,12 @@ def _port(directory: str) -> str:
     raise RuntimeError(f"no server in {directory}")
 
 
-async def _run(directory: str, sql: str) -> None:
+async def _run(psql: str, directory: str, sql: str) -> None:
     port = _port(directory)
     # Through its standard input: a command line can be read by anybody on the machine.
-    command = (
-        "psql",
-        "-h",
-        directory,
-        "-p",
-        port,
-        "-U",
-        "postgres",
-        "-d",
-        "postgres",
-        "-XqtA",
-        "-v",
-        "ON_ERROR_STOP=1",
-    )
+    where = f"host={directory} port={port} user=postgres dbname=postgres"
     process = await asyncio.create_subprocess_exec(
-        *command,
-        "-f",
-        "-",
+        *(psql, where, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
