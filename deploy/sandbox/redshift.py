@@ -20,7 +20,7 @@ hostssl   all  {",".join(topology.PASSWORD_DB_USERS)}  127.0.0.1/32  reject
 hostssl   all  all            127.0.0.1/32  md5
 hostnossl all  all            127.0.0.1/32  reject
 """
-"""Whoever is not there is asked for a password like anybody, as on Redshift; users of the seed with one are not let in."""
+"""Whoever does not exist is asked for a password, as on Redshift; users of the seed that have one are not let in."""
 
 
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
