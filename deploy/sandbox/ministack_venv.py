@@ -33,7 +33,8 @@ def ensure(progress: Callable[[str], None]) -> Path:
         progress(f"installing ministack and Valkey into .cache/{home.name} (once; about 15 seconds)")
         shutil.rmtree(home, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(home))
-        _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        # Isolated: what a PYTHONPATH of ours offers would count as installed.
+        _run(str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
              "--require-hashes", "--requirement", str(REQUIREMENTS))  # fmt: skip
         stamp.touch()
     return python
