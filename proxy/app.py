@@ -75,6 +75,8 @@ def make_door(listener: ListenerSettings) -> Door:
         db_user=listener.db_user,
         sni_databases=listener.sni,
         by_login_name=listener.route == "login_name",
+        server_version=listener.mysql.server_version if listener.mysql else "",
+        local_infile=listener.mysql.local_infile if listener.mysql else False,
         login_seconds=listener.limits.login_seconds,
     )
 

@@ -161,6 +161,15 @@ class ListenerLimits(Section):
     says of the protocol (redis: twelve hours). Renewed after three quarters of it, ended just before it otherwise."""
 
 
+class MysqlListener(Section):
+    """What a MySQL listener says and allows before it can know the database."""
+
+    server_version: str = Field(default="", max_length=60, pattern=r"^[ -~]*$")
+    """Version to greet with, and with it the flags that every server has; empty: as the database itself greets."""
+    local_infile: bool = False
+    """Let the database ask clients for files (LOAD DATA LOCAL INFILE)."""
+
+
 class ListenerSettings(Section):
     """Where applications connect."""
 
@@ -178,6 +187,7 @@ class ListenerSettings(Section):
     """`login_name`: log in as db_user@database."""
     db_user: Name | None = None
     """User inside the database for clients that name none."""
+    mysql: MysqlListener | None = None
     limits: ListenerLimits = Field(default_factory=ListenerLimits)
 
     def findings(self) -> Iterator[Finding]:
@@ -203,6 +213,18 @@ class ListenerSettings(Section):
                 warning=True,
             )
         yield from self._routes()
+        yield from self._greeting()
+
+    def _greeting(self) -> Iterator[Finding]:
+        if self.protocol != "mysql":
+            if self.mysql is not None:
+                yield Finding(self.at("mysql"), f"means nothing where {self.protocol} is spoken", hint="remove it")
+        elif self.database is None and (self.mysql is None or not self.mysql.server_version):
+            yield Finding(
+                self.at("mysql", "server_version"),
+                "is required without `database`: a MySQL server speaks first, before the client can say where it goes",
+                hint="the version your databases run, like 8.0.36 or 5.5.5-10.11.8-MariaDB",
+            )
 
     def _off_this_machine(self) -> Iterator[Finding]:
         where = f"{self.address} can be reached from other machines"

@@ -10,8 +10,11 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.engine import Engine
+from proxy.engines.mysql import MysqlEngine
 from proxy.engines.postgres import PostgresEngine
 from proxy.engines.redis import RedisEngine
 
-ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"postgres": PostgresEngine(), "redis": RedisEngine()})
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
+    {"mysql": MysqlEngine(), "postgres": PostgresEngine(), "redis": RedisEngine()}
+)
 """Protocol name -> engine."""

@@ -16,11 +16,13 @@ from proxy.script import (
     UPSTREAM,
     Connect,
     Effect,
+    KeepFacts,
     Locate,
     Now,
     Peek,
     Random,
     Recall,
+    RecallFacts,
     Receive,
     RequestGrant,
     Reveal,
@@ -66,6 +68,8 @@ class Login:
     turns: tuple[Turn, ...]
     door: Door = DOOR
     client_facts: PeerFacts = CLIENT_FACTS
+    facts: bytes | None = None
+    """What is known of the endpoint, for protocols whose server speaks first."""
     after: tuple[Turn, ...] = ()
     """What may already have arrived behind the last turn, and must be left for the relay."""
 
@@ -128,7 +132,8 @@ def rehearse(engine: Engine, login: Login, turns: Iterable[Turn], cut: Cut = who
 
 
 def _answers(effect: Effect) -> bool:
-    return isinstance(effect, StartTls | Connect | RequestGrant | Locate | Recall | Reveal | Random | Now)
+    answered = StartTls | Connect | RequestGrant | Locate | RecallFacts | KeepFacts | Recall | Reveal | Random | Now
+    return isinstance(effect, answered)
 
 
 def _answer(effect: Effect, login: Login) -> object:
@@ -139,6 +144,8 @@ def _answer(effect: Effect, login: Login) -> object:
             return GRANT
         case Locate():
             return LOCATION
+        case RecallFacts():
+            return login.facts
         case Reveal():
             return PASSWORD
         case Random(count):
