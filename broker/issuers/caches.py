@@ -45,7 +45,8 @@ class CacheIssuer(PresignedIssuer):
 
     def why_refused(self, database: RegisteredDatabase, request: GrantRequest, session: AccountSession) -> str:
         """See PresignedIssuer."""
-        kind, cache, user = _KINDS[database.facts.product], identifier(database), request.db_user
+        # In ARNs as in tokens, names are as AWS keeps them: in lower case.
+        kind, cache, user = _KINDS[database.facts.product], identifier(database).lower(), request.db_user
         place = place_of(database, session)
         if kind.service == "memorydb":
             statement = memorydb_connect(place, cache, user)
@@ -63,6 +64,7 @@ class CacheIssuer(PresignedIssuer):
         )
 
     def _check(self, database: RegisteredDatabase, db_user: str) -> None:
+        identifier(database)
         if not _USER.fullmatch(db_user):
             raise BrokerError(
                 Reason.INVALID_REQUEST,

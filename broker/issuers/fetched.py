@@ -31,6 +31,7 @@ class FetchedPasswords:
         self._world = world
         self._capacity = capacity
         self._keepers: OrderedDict[TokenKey, tuple[Keeper[IssuedCredential], float]] = OrderedDict()
+        self._closed = False
         self._refused_at: OrderedDict[TokenKey, float] = OrderedDict()
 
     async def get(self, key: TokenKey, name: str, fetch: Callable[[], Awaitable[IssuedCredential]]) -> IssuedCredential:
@@ -58,6 +59,7 @@ class FetchedPasswords:
 
     async def close(self) -> None:
         """End what is under way. Whoever waits is told that the broker is stopping."""
+        self._closed = True
         keepers = [keeper for keeper, _ in self._keepers.values()]
         self._keepers.clear()
         await asyncio.gather(*(keeper.close() for keeper in keepers))
@@ -75,6 +77,8 @@ class FetchedPasswords:
         now = self._world.monotonic()
         found = self._keepers.get(key)
         if found is None:
+            if self._closed:
+                raise BrokerError(Reason.BROKER_UNAVAILABLE, "the broker is stopping; ask another replica")
             self._make_room(now)
             keeper = Keeper(
                 name=name,

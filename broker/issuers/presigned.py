@@ -34,7 +34,7 @@ class PresignedIssuer(ABC):
         self._tokens = TokenCache(now=now, counters=counters)
 
     def chain(self, database: RegisteredDatabase, request: GrantRequest) -> tuple[Hop, ...]:
-        """One hop into the database's account, or none. Raises INVALID_REQUEST for a user this product cannot have."""
+        """One hop into the database's account, or none. Raises BrokerError for a user that the product cannot have."""
         self._check(database, request.db_user)
         return account_hops(database, request, broker_name=self._broker_name)
 
@@ -83,7 +83,7 @@ class PresignedIssuer(ABC):
         """A presigned request."""
 
     def _check(self, database: RegisteredDatabase, db_user: str) -> None:
-        """Raise INVALID_REQUEST for a db_user that the product cannot have. None is refused here."""
+        """Raise BrokerError for what no token can be made for, before anything is asked of STS. Here nothing is."""
         return
 
     def _token_key(

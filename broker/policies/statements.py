@@ -48,7 +48,10 @@ def elasticache_connect(place: Place, cache: str, user_id: str, *, serverless: b
 
 
 def memorydb_connect(place: Place, cluster: str, user_name: str) -> Statement:
-    """MemoryDB likewise. Its ARNs have a slash where ElastiCache's have a colon."""
+    """MemoryDB likewise. Its ARNs have a slash where ElastiCache's have a colon.
+
+    https://docs.aws.amazon.com/memorydb/latest/devguide/iam.resourcelevelpermissions.html
+    """
     resources = [place.arn("memorydb", f"cluster/{cluster}"), place.arn("memorydb", f"user/{user_name}")]
     return allow("memorydb:Connect", resources)
 

@@ -106,9 +106,9 @@ def test_a_user_that_no_cache_can_have_is_refused_before_any_call(issuer: CacheI
     assert "begin with a letter" in caught.value.message
 
 
-async def test_a_cache_registered_without_its_name_is_refused(issuer: CacheIssuer, clock: FakeClock) -> None:
+def test_a_cache_registered_without_its_name_is_refused_before_any_call(issuer: CacheIssuer) -> None:
     with pytest.raises(BrokerError) as caught:
-        await issuer.issue(cache(name=""), request(), KEY, session(clock))
+        issuer.chain(cache(name=""), request())
     assert caught.value.reason is Reason.CREDENTIAL_INVALID
     assert "aws.elasticache.replication_group_id" in caught.value.message
 
@@ -144,7 +144,7 @@ async def test_a_cache_registered_without_its_name_is_refused(issuer: CacheIssue
 def test_a_refusal_names_the_statement_and_the_group(
     issuer: CacheIssuer, clock: FakeClock, product: Product, statement: str
 ) -> None:
-    text = issuer.why_refused(cache(product), request(), session(clock))
+    text = issuer.why_refused(cache(product, name="Shop"), request(), session(clock))
     assert statement in text
     assert ("ACL" if product is Product.MEMORYDB else "user group") in text
     assert "IAM" in text

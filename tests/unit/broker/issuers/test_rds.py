@@ -121,6 +121,20 @@ def test_one_hop_for_all_workloads_or_one_each() -> None:
     assert account_hops(database(role_arn=""), request(), broker_name="tollbridge") == ()
 
 
+def test_a_refusal_by_an_rds_proxy_names_both_ways_to_set_it_up(issuer: RdsIssuer, clock: FakeClock) -> None:
+    facts = database(product=Product.RDSPROXY, ids={}, host="ro.endpoint.proxy-abc.us-west-1.rds.amazonaws.com")
+    text = issuer.why_refused(facts, request(), session(clock))
+    assert "no Secrets Manager secret for user app (unless its authentication scheme is IAM)" in text
+    assert 'IAM authentication is not "required"' in text
+    assert "dbuser:<prx- id>/app" in text
+
+
+async def test_a_custom_endpoint_of_an_rds_proxy_is_what_is_signed(issuer: RdsIssuer, clock: FakeClock) -> None:
+    host = "ro.endpoint.proxy-abc.us-west-1.rds.amazonaws.com"
+    made = await issuer.issue(database(product=Product.RDSPROXY, host=host), request(), KEY, session(clock))
+    assert made.credential.password.reveal().startswith(f"{host}:5432/?Action=connect&DBUser=app&")
+
+
 @pytest.mark.parametrize(
     ("product", "protocol", "words"),
     [

@@ -291,3 +291,5 @@ async def test_a_stop_ends_calls_under_way(bridge: Bridge) -> None:
     assert bridge.redshift.asked
     await close_issuers(bridge.issuers)
     assert (await login).reason is Reason.BROKER_UNAVAILABLE
+    assert (await refused(bridge)).reason is Reason.BROKER_UNAVAILABLE
+    assert len(bridge.redshift.asked) == 1
