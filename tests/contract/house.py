@@ -56,6 +56,8 @@ class FakeGrants:
         self.asked: list[GrantRequest] = []
         self.raises: dict[str, Exception] = {}
         self.held: dict[str, asyncio.Event] = {}
+        self.facts: dict[str, Database] = {}
+        """Databases whose endpoint or trust is not `database(name)`'s."""
         self.clock = FakeClock()
 
     async def issue(self, request: GrantRequest) -> Grant:
@@ -66,7 +68,7 @@ class FakeGrants:
         if request.database in self.raises:
             raise self.raises[request.database]
         now = self.clock.now()
-        facts = database(request.database)
+        facts = self.facts.get(request.database) or database(request.database)
         return Grant(
             decision_id="d-1",
             credential_id="c-1",
