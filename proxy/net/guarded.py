@@ -71,6 +71,7 @@ class Guarded:
         self._client, self._upstream = client, upstream
         self._links = {Side.CLIENT: client, Side.UPSTREAM: upstream}
         self._held = {Side.CLIENT: _Held(), Side.UPSTREAM: _Held()}
+        self._client_held = self._held[Side.CLIENT]
         self._show = {Side.CLIENT: guard.client_bytes, Side.UPSTREAM: guard.upstream_bytes}
         self._session = session
         self._clock = clock
@@ -83,7 +84,7 @@ class Guarded:
 
     def client_bytes(self, data: bytes) -> None:
         """The client sent something. All that happens to most of it is the guard's `passes`."""
-        if not self._over and not self._held[Side.CLIENT].active:
+        if not self._over and not self._client_held.active:
             try:
                 passes = self._passes(data)
             except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other

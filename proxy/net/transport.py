@@ -205,7 +205,7 @@ class Link(Channel):
     def _pump(self, peer: Channel) -> None:
         """Decrypt what has arrived and pass it on. The hot path of every TLS session."""
         incoming = self._incoming
-        read = cast("ssl.SSLObject", self._tls).read
+        read = self._tls.read  # type: ignore[union-attr]  # a cast is a call, and this runs for each message
         onward = peer._transport.write if peer._tls is None else peer._tls.write
         ended = False
         try:
