@@ -25,7 +25,10 @@ class RuleSection(Section):
     db_labels: dict[str, TextList] = Field(
         default_factory=dict, description='Label -> accepted values (globs); every label must match. {"*": "*"}: all.'
     )
-    db_users: TextList = Field(default_factory=list, description="Globs over database users.")
+    db_users: TextList = Field(
+        default_factory=list,
+        description="Globs over database users. A role that is a user is meant in every spelling: NAME, role/NAME, ARN",
+    )
     db_names: TextList = Field(
         default_factory=lambda: ["*"], description="Globs over logical databases; only for postgres and mongodb."
     )

@@ -290,7 +290,7 @@ def _denied_text(signer: AccountSession, hop: Hop) -> str:
         sent = "asks for an external ID and none is configured here"
     return (
         f"AWS denies {signer.arn} to assume {hop.role_arn}. AWS does not say why; check:"
-        f" (1) the policy of the broker's own role has {_compact(allow)};"
+        f" (1) the policy of {principal_of(signer.arn)} has {_compact(allow)};"
         f" (2) the role's trust policy has {_compact(trust)};"
         f" (3) the trust policy's condition {sent};"
         " (4) the role does not exist, or its ARN lacks the path;"

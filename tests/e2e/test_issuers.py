@@ -21,6 +21,8 @@ from tollbridge.reasons import Reason
 CACHES = (topology.CACHE.name, topology.SERVERLESS_CACHE.name, topology.MEMORYDB.name)
 CLUSTER, WORKGROUP = topology.REDSHIFT.name, topology.REDSHIFT_SERVERLESS.name
 ROLE = "role/DatabaseUserRole"
+ISSUED: set[str] = set()
+"""Every password of this file."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,9 @@ def bridge(whole_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
     bridge.broker.start()
     yield bridge
     bridge.down()
+    written = "".join(file.read_text() for file in bridge.directory.iterdir() if file.suffix in (".log", ".jsonl"))
+    assert '"allowed":true' in written
+    assert not [secret for secret in ISSUED if secret in written], "no credential is in what the broker writes"
 
 
 @pytest.fixture
@@ -55,6 +60,13 @@ async def broker(bridge: Bridge) -> AsyncIterator[Client]:
     identity = Identity(cert_file=certificate, key_file=key, ca_file=ca)
     async with Client(f"localhost:{bridge.ports['broker']}", identity) as client:
         yield client
+
+
+async def issue(broker: Client, name: str, db_user: str, db_name: str = "") -> Grant:
+    """A grant, whose password is looked for in the end."""
+    grant = await broker.issue_credential(name, db_user, db_name)
+    ISSUED.add(grant.credential.password.reveal())
+    return grant
 
 
 def who_am_i(world: World, name: str, grant: Grant) -> str:
@@ -93,12 +105,12 @@ def current_user(world: World, name: str, grant: Grant) -> str:
 @pytest.mark.parametrize("name", CACHES)
 async def test_a_cache_takes_the_token(whole_world: World, broker: Client, name: str) -> None:
     """Replication group, serverless cache, MemoryDB cluster: each by its own service and parameters."""
-    assert who_am_i(whole_world, name, await broker.issue_credential(name, "app")) == "app"
+    assert who_am_i(whole_world, name, await issue(broker, name, "app")) == "app"
 
 
 async def test_no_cache_takes_the_token_of_another(whole_world: World, broker: Client) -> None:
     """A token names its cache."""
-    grants = {name: await broker.issue_credential(name, "app") for name in CACHES}
+    grants = {name: await issue(broker, name, "app") for name in CACHES}
     for name in CACHES:
         for other in set(CACHES) - {name}:
             with pytest.raises(redis.AuthenticationError, match="invalid"):
@@ -108,7 +120,7 @@ async def test_no_cache_takes_the_token_of_another(whole_world: World, broker: C
 @pytest.mark.parametrize("name", CACHES)
 async def test_a_refused_token_names_the_permission(whole_world: World, broker: Client, name: str) -> None:
     """The cache only says WRONGPASS; the broker knows the session is alive and lists what is left."""
-    grant = await broker.issue_credential(name, "stranger")
+    grant = await issue(broker, name, "stranger")
     with pytest.raises(redis.AuthenticationError, match="invalid"):
         who_am_i(whole_world, name, grant)
     with pytest.raises(RpcFailed) as caught:
@@ -132,7 +144,7 @@ async def test_a_warehouse_takes_the_password(
     whole_world: World, broker: Client, name: str, db_user: str, logged_in: str
 ) -> None:
     """Under the name that AWS returned."""
-    grant = await broker.issue_credential(name, db_user, "app")
+    grant = await issue(broker, name, db_user, "app")
     assert grant.credential.user == logged_in
     assert current_user(whole_world, name, grant).startswith(logged_in)
 
@@ -157,7 +169,7 @@ async def test_a_call_that_aws_denies_names_the_permission(
 
 async def test_a_user_that_is_not_there_is_found_out_by_the_login_alone(whole_world: World, broker: Client) -> None:
     """AWS makes a password for it all the same."""
-    grant = await broker.issue_credential(CLUSTER, "missing", "app")
+    grant = await issue(broker, CLUSTER, "missing", "app")
     with pytest.raises(psycopg.OperationalError):
         current_user(whole_world, CLUSTER, grant)
     with pytest.raises(RpcFailed) as caught:

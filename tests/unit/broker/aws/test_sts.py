@@ -76,6 +76,7 @@ async def test_denied_lists_every_cause_and_claims_none(aws: Aws, sts: BotoSts) 
         assert words in error.message
     assert "wrong-external-id" not in error.message
     assert error.metadata["role"] == ROLE
+    assert "(1) the policy of arn:aws:iam::111111111111:role/broker has" in error.message
     without = await refused(sts, base, replace(HOP, external_id=Secret(""), tags=(("a", "b"),)))
     assert "none is configured" in without.message
     assert "sts:TagSession" in without.message
