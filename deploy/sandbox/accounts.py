@@ -57,7 +57,9 @@ def rds_policy(database: topology.DatabaseSpec, db_users: Iterable[str] = topolo
 
 def more_products_policy() -> Policy:
     """What example-role may do beside its first database."""
-    users = [topology.RDS_MARIADB.connect_arn(user) for user in topology.IAM_DB_USERS]
+    databases = (topology.RDS_MARIADB, topology.RDS_PROXY)
+    users = [database.connect_arn(user) for database in databases for user in topology.IAM_DB_USERS]
+    dsql = f"arn:aws:dsql:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}:cluster/{topology.DSQL.resource_id}"
     elasticache = f"arn:aws:elasticache:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}"
     caches = [
         f"{elasticache}:replicationgroup:{topology.CACHE.resource_id}",
@@ -68,6 +70,7 @@ def more_products_policy() -> Policy:
         allow("rds-db:connect", users),
         allow("elasticache:Connect", caches),
         allow("memorydb:Connect", "*"),
+        allow("dsql:DbConnect", dsql),
         *_redshift_statements(),
     )
 

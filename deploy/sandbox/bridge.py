@@ -58,6 +58,11 @@ def spoken(world: World) -> dict[str, str]:
     }
 
 
+def _has_public_ca(database: Database) -> bool:
+    """Signed by a CA of the system's store on AWS, for which no trust file of the proxy stands."""
+    return database.protocol == "redis" or database.product in ("rdsproxy", "dsql")
+
+
 def _is_usual(database: Database) -> bool:
     return (database.protocol, database.product) == ("postgres", "rds")
 
@@ -188,8 +193,7 @@ class Bridge:
                         "aws": {"assume_role_arn": database.role_arn, "external_id": database.external_id}
                         if database.role_arn
                         else {"account_id": database.account_id},
-                        # AWS's caches are signed by public CAs, which no trust file stands for.
-                        **({"tls": {"ca_cert_file": self.world.ca_cert_file}} if database.protocol == "redis" else {}),
+                        **({"tls": {"ca_cert_file": self.world.ca_cert_file}} if _has_public_ca(database) else {}),
                     }
                     for database in self.world.databases
                     if _is_usual(database) or database.name in spoken(self.world)

@@ -25,6 +25,8 @@ class Engine:
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         "postgres": Engine(check=postgres.binaries, launch=postgres.launch),
+        "rdsproxy": Engine(check=postgres.binaries, launch=postgres.launch),
+        "dsql": Engine(check=postgres.binaries, launch=postgres.launch),
         "mariadb": Engine(check=mariadb.check, launch=mariadb.launch),
         "valkey": Engine(check=valkey.check, launch=valkey.launch),
         "redshift": Engine(check=postgres.binaries, launch=redshift.launch),

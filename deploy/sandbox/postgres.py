@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -117,8 +118,17 @@ def _launch(ground: Ground, spec: topology.DatabaseSpec, template: Path) -> Data
     return Database.of(spec, local_port=port, superuser_dsn=server.superuser_dsn(port, topology.DB_NAME))
 
 
+_MAKING_TEMPLATE = threading.Lock()
+"""Several engines stand on the template, and start at the same time."""
+
+
 def ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     """A data directory to copy servers from. Built in ``runtime``, which the server's user can reach."""
+    with _MAKING_TEMPLATE:
+        return _ensure_template(cache, runtime, quarters)
+
+
+def _ensure_template(cache: Path, runtime: Path, quarters: Quarters) -> Path:
     programs = binaries()
     version = subprocess.run((programs / "postgres", "--version"), capture_output=True, text=True, check=True).stdout
     key = hashlib.sha256(version.encode() + SEED.read_bytes()).hexdigest()[:16]

@@ -115,6 +115,25 @@ RDS_MARIADB = DatabaseSpec(
     port=3306,
     protocol="mysql",
 )
+RDS_PROXY = DatabaseSpec(
+    name="rds-proxy",
+    account_id=EXAMPLE_ACCOUNT,
+    host="pool.proxy-abcdef012345.us-west-1.rds.amazonaws.com",
+    resource_id="prx-0123456789abcdef0",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    product="rdsproxy",
+)
+DSQL = DatabaseSpec(
+    name="dsql",
+    account_id=EXAMPLE_ACCOUNT,
+    host="abcdefghijklmnopqrst123456.dsql.us-west-1.on.aws",
+    resource_id="abcdefghijklmnopqrst123456",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    product="dsql",
+)
+"""Its SQL is PostgreSQL's; what is DSQL's own is how to get in."""
 CACHE = DatabaseSpec(
     name="cache",
     account_id=EXAMPLE_ACCOUNT,
@@ -172,6 +191,8 @@ DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
 ENGINE_DATABASES = {
     "postgres": DATABASES,
+    "rdsproxy": (RDS_PROXY,),
+    "dsql": (DSQL,),
     "mariadb": (RDS_MARIADB,),
     "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB),
     "redshift": (REDSHIFT, REDSHIFT_SERVERLESS),

@@ -165,6 +165,58 @@ def test_mariadb_keeps_readonly_from_writing(whole_world: World, example: Role) 
         mariadb(whole_world, "readonly", token, query="insert into orders values (9, 'x', 1)")
 
 
+# What else speaks PostgreSQL
+
+
+def postgres(world: World, name: str, user: str, password: str) -> str:
+    """current_user."""
+    database = world.database(name)
+    with psycopg.connect(
+        host=database.host,
+        hostaddr="127.0.0.1",
+        port=database.local_port,
+        user=user,
+        password=password,
+        dbname="app",
+        sslmode="verify-full",
+        sslrootcert=world.ca_cert_file,
+    ) as connection:
+        row = connection.execute("select current_user").fetchone()
+        return str(row[0]) if row else ""
+
+
+def test_an_rds_proxy_takes_tokens_for_its_own_id(whole_world: World, example: Role, powerless: Role) -> None:
+    name = topology.RDS_PROXY.name
+    pool = whole_world.database(name)
+    assert postgres(whole_world, name, "app", example.rds_token(pool, "app")) == "app"
+    behind = example.rds_token(whole_world.database(topology.RDS_POSTGRES.name), "app")
+    for token in (behind, powerless.rds_token(pool, "app"), example.rds_token(pool, "readonly")):
+        with pytest.raises(psycopg.OperationalError, match="PAM authentication failed"):
+            postgres(whole_world, name, "app", token)
+
+
+def test_dsql_takes_a_token_for_the_kind_of_user(whole_world: World, example: Role, powerless: Role) -> None:
+    """Who may connect may not connect as admin, and the other way round."""
+    name, host = topology.DSQL.name, topology.DSQL.host
+    signer, idle = example.session.client("dsql"), powerless.session.client("dsql")
+    token = signer.generate_db_connect_auth_token(host)
+    assert postgres(whole_world, name, "app", token) == "app"
+    assert postgres(whole_world, name, "readonly", signer.generate_db_connect_auth_token(host, ExpiresIn=604800))
+    as_admin = signer.generate_db_connect_admin_auth_token(host)
+    too_long = signer.generate_db_connect_auth_token(host, ExpiresIn=604801)
+    elsewhere = signer.generate_db_connect_auth_token("another" + host[7:])
+    for user, refused_token in (
+        ("app", as_admin),
+        ("app", too_long),
+        ("app", elsewhere),
+        ("app", idle.generate_db_connect_auth_token(host)),
+        ("admin", token),
+        ("admin", as_admin),
+    ):
+        with pytest.raises(psycopg.OperationalError, match="PAM authentication failed"):
+            postgres(whole_world, name, user, refused_token)
+
+
 # Valkey
 
 

@@ -1,7 +1,7 @@
 """How each service lets the bearer of a signed token in: what must be in it, and what its signer must be allowed.
 
-A token is a presigned GET without its scheme. RDS has a verifier in ministack; the caches, which have none, are
-judged here by ministack's signature and policy code.
+A token is a presigned GET without its scheme. RDS has a verifier in ministack; the others, which have none, are judged
+here by ministack's signature and policy code.
 """
 
 import re
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from . import emulator
 
 MAX_LIFETIME_SECONDS = 900
+MAX_DSQL_LIFETIME_SECONDS = 604_800
 MAX_FUTURE_SKEW_SECONDS = 300
 _STAMP = "%Y%m%dT%H%M%SZ"
 _SIGNED = frozenset(
@@ -44,7 +45,7 @@ class Target:
 
 def refusal(target: Target, user: str, token: str) -> str | None:
     """None when AWS would let the bearer in as that user; else why not, in a few words without anything secret."""
-    if target.product == "rds":
+    if target.product in ("rds", "rdsproxy"):
         return emulator.judge_rds_token(
             token,
             hostname=target.hostname,
@@ -54,35 +55,66 @@ def refusal(target: Target, user: str, token: str) -> str | None:
             account_id=target.account_id,
             resource_id=target.resource_id,
         )
-    service, extra, resources = _cache_terms(target, user)
-    wanted = {"Action": "connect", "User": user, **extra}
-    found = _verify(token, target, service, wanted)
+    terms = _dsql_terms(target, user) if target.product == "dsql" else _cache_terms(target, user)
+    found = _verify(token, target, terms)
     if found.refusal is not None:
         return found.refusal
     return emulator.policy_refusal(
         found.access_key_id,
         account_id=target.account_id,
         region=target.region,
-        action=f"{service}:Connect",
-        resource_arns=resources,
+        action=terms.permission,
+        resource_arns=terms.resources,
     )
 
 
-def _cache_terms(target: Target, user: str) -> tuple[str, dict[str, str], list[str]]:
-    """Service, parameters beside action and user, and the resources a policy must allow: all of them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What one login takes."""
+
+    service: str
+    host: str
+    wanted: Mapping[str, str]
+    """Every parameter beside the signature's own."""
+    permission: str
+    resources: list[str]
+    """A policy must allow all of them."""
+    max_lifetime_seconds: int = MAX_LIFETIME_SECONDS
+
+
+def _dsql_terms(target: Target, user: str) -> _Terms:
+    """The token names no user: the role admin has an action of its own, all others share one."""
+    action = "DbConnectAdmin" if user == "admin" else "DbConnect"
+    return _Terms(
+        service="dsql",
+        host=target.hostname,
+        wanted={"Action": action},
+        permission=f"dsql:{action}",
+        resources=[f"arn:aws:dsql:{target.region}:{target.account_id}:cluster/{target.resource_id}"],
+        max_lifetime_seconds=MAX_DSQL_LIFETIME_SECONDS,
+    )
+
+
+def _cache_terms(target: Target, user: str) -> _Terms:
     prefix = f"{target.region}:{target.account_id}"
+    service, extra = "elasticache", {}
     match target.product:
         case "elasticache":
-            kind, extra = "replicationgroup", {}
+            resources = [f"replicationgroup:{target.resource_id}", f"user:{user}"]
         case "elasticache-serverless":
-            kind, extra = "serverlesscache", {"ResourceType": "ServerlessCache"}
+            resources = [f"serverlesscache:{target.resource_id}", f"user:{user}"]
+            extra = {"ResourceType": "ServerlessCache"}
         case "memorydb":
-            arns = [f"arn:aws:memorydb:{prefix}:{what}" for what in (f"cluster/{target.resource_id}", f"user/{user}")]
-            return "memorydb", {}, arns
+            service, resources = "memorydb", [f"cluster/{target.resource_id}", f"user/{user}"]
         case _:
             raise ValueError(f"no tokens for {target.product}")
-    arns = [f"arn:aws:elasticache:{prefix}:{what}" for what in (f"{kind}:{target.resource_id}", f"user:{user}")]
-    return "elasticache", extra, arns
+    return _Terms(
+        service=service,
+        host=target.resource_id,
+        wanted={"Action": "connect", "User": user, **extra},
+        permission=f"{service}:Connect",
+        resources=[f"arn:aws:{service}:{prefix}:{resource}" for resource in resources],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +123,33 @@ class _Verified:
     refusal: str | None = None
 
 
-def _verify(token: str, target: Target, service: str, wanted: Mapping[str, str]) -> _Verified:
+def _verify(token: str, target: Target, terms: _Terms) -> _Verified:
     """Whether the token is what it should be, down to the last parameter, and signed by a key of that account."""
-    parameters = _parameters(token, target.resource_id)
-    allowed = _SIGNED | wanted.keys()
+    parameters = _parameters(token, terms.host)
+    allowed = _SIGNED | terms.wanted.keys()
     if (
         parameters is None
         or parameters.keys() - {"X-Amz-Security-Token"} != allowed
-        or any(parameters[name] != value for name, value in wanted.items())
+        or any(parameters[name] != value for name, value in terms.wanted.items())
         or parameters["X-Amz-Algorithm"] != "AWS4-HMAC-SHA256"
         or parameters["X-Amz-SignedHeaders"] != "host"
     ):
         return _Verified(refusal="InvalidToken")
     key, *scope = parameters["X-Amz-Credential"].split("/")
     signed_at = parameters["X-Amz-Date"]
-    if scope != [signed_at[:8], target.region, service, "aws4_request"]:
+    if scope != [signed_at[:8], target.region, terms.service, "aws4_request"]:
         return _Verified(refusal="InvalidScope")
-    if (late := _time_refusal(signed_at, parameters["X-Amz-Expires"])) is not None:
+    if (late := _time_refusal(signed_at, parameters["X-Amz-Expires"], terms.max_lifetime_seconds)) is not None:
         return _Verified(refusal=late)
     signature = emulator.presigned_signature(
         key,
         session_token=parameters.get("X-Amz-Security-Token", ""),
         account_id=target.account_id,
-        host=target.resource_id,
+        host=terms.host,
         parameters=parameters,
         signed_at=signed_at,
         region=target.region,
-        service=service,
+        service=terms.service,
     )
     if signature is None:
         return _Verified(refusal="InvalidCredentials")
@@ -136,20 +168,20 @@ def _parameters(token: str, host: str) -> dict[str, str] | None:
     except ValueError:
         return None
     parameters = dict(pairs)
-    # Cache names are lower case, and signed so.
+    # All these names are lower case, and signed so.
     if parts.netloc != host or parts.path != "/" or len(parameters) != len(pairs):
         return None
     return parameters
 
 
-def _time_refusal(signed_at: str, lifetime: str) -> str | None:
-    if not re.fullmatch(r"\d{8}T\d{6}Z", signed_at) or not re.fullmatch(r"\d{1,3}", lifetime):
+def _time_refusal(signed_at: str, lifetime: str, limit: int) -> str | None:
+    if not re.fullmatch(r"\d{8}T\d{6}Z", signed_at) or not re.fullmatch(r"\d{1,6}", lifetime):
         return "InvalidToken"
     try:
         begins = timegm(time.strptime(signed_at, _STAMP))
     except ValueError:
         return "InvalidToken"
-    if not 1 <= int(lifetime) <= MAX_LIFETIME_SECONDS:
+    if not 1 <= int(lifetime) <= limit:
         return "InvalidToken"
     if begins > time.time() + MAX_FUTURE_SKEW_SECONDS:
         return "TokenNotYetValid"
