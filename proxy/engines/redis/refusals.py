@@ -114,8 +114,9 @@ class UpstreamError(Refused):
     """The server refused the login itself, and its own words go to the client unchanged."""
 
     def __init__(self, line: bytes) -> None:
-        self.native = error_line(line[1:].decode("utf-8", "replace"))
-        self.text = one_line(line[1:].decode("utf-8", "replace"))[:TEXT_LIMIT]
+        said = line[1:].removesuffix(b"\r\n").decode("utf-8", "replace")
+        self.native = error_line(said)
+        self.text = one_line(said)[:TEXT_LIMIT]
         super().__init__(Reason.DATABASE_REFUSED, f"the database refused the login: {self.text}")
 
 
