@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import urlencode
 
-import boto3
-import botocore.model
 import psycopg
 import pymysql
 import pytest
 import redis
-from botocore.exceptions import ClientError
-from botocore.signers import RequestSigner
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from deploy.sandbox import topology
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import Database, World
+from tests.e2e.roles import Role, refused
 
 CACHES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     (topology.CACHE.name, "elasticache", {}),
@@ -34,58 +28,6 @@ CACHES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     (topology.MEMORYDB.name, "memorydb", {}),
 )
 MARIADB: Final = topology.RDS_MARIADB.name
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A session of a role in another account, and what botocore makes of it."""
-
-    world: World
-    session: Any
-    """boto3's."""
-
-    @classmethod
-    def assume(cls, world: World, role_arn: str, via: Role | None = None) -> Role:
-        """As the broker's user, or from another role."""
-        user = boto3.session.Session(world.broker_access_key_id, world.broker_secret_access_key)
-        caller: Any = via.session if via else user
-        sts = caller.client("sts", endpoint_url=world.aws_endpoint, region_name=world.region)
-        outside = {} if via else {"ExternalId": topology.EXAMPLE_EXTERNAL_ID}
-        issued = sts.assume_role(RoleArn=role_arn, RoleSessionName="sandbox-test", **outside)["Credentials"]
-        names = (issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"])
-        return cls(world, boto3.session.Session(*names, region_name=world.region))
-
-    def rds_token(self, database: Database, user: str) -> str:
-        """RDS's."""
-        token: str = self.session.client("rds").generate_db_auth_token(database.host, database.port, user)
-        return token
-
-    def cache_token(
-        self,
-        name: str,
-        user: str,
-        service: str = "elasticache",
-        more: Mapping[str, str] = MappingProxyType({}),
-        *,
-        seconds: int = 900,
-    ) -> str:
-        """ElastiCache's and MemoryDB's, which botocore has no function for."""
-        signer = RequestSigner(
-            botocore.model.ServiceId(service),
-            self.world.region,
-            service,
-            "v4",
-            self.session.get_credentials(),
-            self.session.events,
-        )
-        url = f"https://{name}/?{urlencode({'Action': 'connect', 'User': user, **more})}"
-        request = {"method": "GET", "url": url, "body": {}, "headers": {}, "context": {}}
-        presigned: str = signer.generate_presigned_url(request, operation_name="", expires_in=seconds)
-        return presigned.removeprefix("https://")
-
-    def client(self, service: str) -> Any:
-        """Of one of the services that the sandbox has stubs for."""
-        return self.session.client(service, endpoint_url=self.world.aws_endpoint)
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +40,6 @@ def example(whole_world: World) -> Role:
 def powerless(whole_world: World) -> Role:
     """A role that the broker may assume, and no more."""
     return Role.assume(whole_world, topology.NO_CONNECT_ROLE_ARN)
-
-
-@pytest.fixture(scope="module")
-def database_user(whole_world: World, example: Role) -> Role:
-    """A role that is a user of Redshift."""
-    return Role.assume(whole_world, topology.DATABASE_USER_ROLE_ARN, via=example)
 
 
 # MariaDB
@@ -309,118 +245,6 @@ def test_valkey_closes_a_session_that_does_not_log_in_again(
         with pytest.raises(redis.ConnectionError):
             connection.read_response()
         client.connection_pool.release(connection)
-
-
-# Redshift
-
-
-def warehouse(world: World, name: str, user: str, password: str, sslmode: str = "verify-full") -> tuple[str, str]:
-    """current_user and session_user."""
-    database = world.database(name)
-    with psycopg.connect(
-        host=database.host,
-        hostaddr="127.0.0.1",
-        port=database.local_port,
-        user=user,
-        password=password,
-        dbname="app",
-        sslmode=sslmode,
-        sslrootcert=world.ca_cert_file,
-    ) as connection:
-        row = connection.execute("select current_user, session_user").fetchone()
-        assert row is not None
-        return row[0], row[1]
-
-
-def refused(call: Callable[[], object]) -> str:
-    """The code of a call's error."""
-    with pytest.raises(ClientError) as caught:
-        call()
-    return str(caught.value.response["Error"]["Code"])
-
-
-def test_redshift_lets_the_user_in_that_it_issued_and_nobody_else(whole_world: World, example: Role) -> None:
-    issued = example.client("redshift").get_cluster_credentials(DbUser="app", DbName="app", ClusterIdentifier="wh")
-    assert issued["DbUser"] == "IAM:app"
-    enter = (whole_world, topology.REDSHIFT.name)
-    assert warehouse(*enter, "IAM:app", issued["DbPassword"]) == ("app", "IAM:app")
-    for user, password, sslmode in (
-        ("app", issued["DbPassword"], "verify-full"),
-        ("IAM:app", "wrong", "verify-full"),
-        ("IAM:app", issued["DbPassword"], "disable"),
-    ):
-        with pytest.raises(psycopg.OperationalError):
-            warehouse(*enter, user, password, sslmode)
-
-
-def test_redshift_ends_a_user_when_its_time_is_up(whole_world: World, example: Role) -> None:
-    issued = example.client("redshift").get_cluster_credentials(DbUser="readonly", ClusterIdentifier="wh")
-    enter = (whole_world, topology.REDSHIFT.name, issued["DbUser"], issued["DbPassword"])
-    assert warehouse(*enter) == ("readonly", "IAM:readonly")
-    Control(whole_world.aws_endpoint).expire_database_users()
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        warehouse(*enter)
-
-
-def test_redshift_issues_a_user_that_does_not_exist_and_refuses_its_login(whole_world: World, example: Role) -> None:
-    issued = example.client("redshift").get_cluster_credentials(DbUser="missing", ClusterIdentifier="wh")
-    with pytest.raises(psycopg.OperationalError):
-        warehouse(whole_world, topology.REDSHIFT.name, issued["DbUser"], issued["DbPassword"])
-
-
-def test_redshift_makes_a_role_its_own_user(whole_world: World, database_user: Role) -> None:
-    issued = database_user.client("redshift").get_cluster_credentials_with_iam(ClusterIdentifier="wh", DbName="app")
-    user = "IAMR:DatabaseUserRole"
-    assert warehouse(whole_world, topology.REDSHIFT.name, issued["DbUser"], issued["DbPassword"]) == (user, user)
-    serverless = database_user.client("redshift-serverless").get_credentials(workgroupName="default", dbName="app")
-    enter = (whole_world, topology.REDSHIFT_SERVERLESS.name, serverless["dbUser"], serverless["dbPassword"])
-    assert warehouse(*enter) == (user, user)
-
-
-def test_redshift_refuses_what_no_policy_allows(
-    whole_world: World, example: Role, powerless: Role, database_user: Role
-) -> None:
-    helpless = Role.assume(whole_world, topology.POWERLESS_USER_ROLE_ARN, via=example)
-    ask, told = example.client("redshift").get_cluster_credentials, []
-    cluster = {"ClusterIdentifier": "wh"}
-    told += [refused(lambda: powerless.client("redshift").get_cluster_credentials(DbUser="app", **cluster))]
-    told += [refused(lambda: ask(DbUser="stranger", **cluster))]
-    told += [refused(lambda: ask(DbUser="app", DbName="other", **cluster))]
-    told += [refused(lambda: ask(DbUser="app", DbGroups=["others"], **cluster))]
-    told += [refused(lambda: ask(DbUser="app", AutoCreate=True, **cluster))]
-    told += [refused(lambda: helpless.client("redshift").get_cluster_credentials_with_iam(**cluster))]
-    told += [refused(lambda: database_user.client("redshift").get_cluster_credentials(DbUser="app", **cluster))]
-    assert set(told) == {"AccessDenied"}
-    assert ask(DbUser="app", DbGroups=["analysts"], **cluster)["DbUser"] == "IAM:app"
-    serverless = helpless.client("redshift-serverless")
-    assert refused(lambda: serverless.get_credentials(workgroupName="default")) == "AccessDeniedException"
-
-
-def test_redshift_refuses_what_is_no_call_of_its(example: Role, database_user: Role) -> None:
-    provisioned, serverless = example.client("redshift"), database_user.client("redshift-serverless")
-    short = {"DbUser": "app", "ClusterIdentifier": "wh", "DurationSeconds": 899}
-    assert refused(lambda: provisioned.get_cluster_credentials(**short)) == "InvalidParameterValue"
-    assert refused(lambda: provisioned.get_cluster_credentials(DbUser="IAM:app", ClusterIdentifier="wh")) == (
-        "InvalidParameterValue"
-    )
-    missing = {"ClusterIdentifier": "none"}
-    assert refused(lambda: database_user.client("redshift").get_cluster_credentials_with_iam(**missing)) == (
-        "ClusterNotFound"
-    )
-    assert refused(lambda: serverless.get_credentials(workgroupName="none")) == "ResourceNotFoundException"
-    assert refused(lambda: serverless.get_credentials(workgroupName="default", durationSeconds=3601)) == (
-        "ValidationException"
-    )
-
-
-@pytest.mark.parametrize(("part", "code"), [("secret_key", "SignatureDoesNotMatch"), ("token", "InvalidClientTokenId")])
-def test_redshift_refuses_a_call_that_is_not_signed_by_a_live_session(
-    whole_world: World, example: Role, part: str, code: str
-) -> None:
-    keys = example.session.get_credentials().get_frozen_credentials()._asdict() | {part: "wrong"}
-    forged = boto3.session.Session(keys["access_key"], keys["secret_key"], keys["token"], whole_world.region)
-    client = Role(whole_world, forged).client("redshift")
-    assert refused(lambda: client.get_cluster_credentials(DbUser="app", ClusterIdentifier="wh")) == code
 
 
 def test_a_session_that_has_ended_gets_in_nowhere(whole_world: World) -> None:
