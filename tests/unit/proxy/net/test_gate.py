@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxy.admission import LoginLimits
 from proxy.errors import PeerClosed, Refused
+from proxy.net.dial import Dialer
+from proxy.net.driver import Driver, Services
+from proxy.net.events import LoginFacts
 from proxy.net.gate import TURNSTILES_LIMIT, Gate, Slot
 from proxy.net.listener import Limits
 from proxy.net.relay import SessionLimits
+from proxy.net.sessions import Sessions
+from proxy.net.tls import UpstreamTls
+from proxy.script import Connect, Locate, RequestGrant, Script
 from tests.support.ca import TestCa
-from tests.support.peer import Peer
-from tests.support.stage import Stage, echo, proxy_stage, until
-from tests.support.toy import ToyEngine
+from tests.support.clock import FakeClock
+from tests.support.peer import Peer, serving
+from tests.support.stage import HOST, Stage, echo, proxy_stage, until
+from tests.support.toy import ToyEngine, ToyGrants
+from tollbridge.model import Endpoint, TlsFacts, TrustStore
 from tollbridge.reasons import Reason
 
 
@@ -248,6 +257,58 @@ async def test_a_client_that_leaves_while_it_waits_is_never_dialled_for(ca: Test
         await until(lambda: stage.listener.open_connections == 0)
         assert len(stage.upstreams) == 1
         assert opened(gate) == 0
+
+
+def services(ca: TestCa, port: int, gate: Gate) -> Services:
+    grants = ToyGrants(Endpoint(host=HOST, port=5432), TlsFacts(trust_store=TrustStore.INLINE, ca_pem=ca.pem))
+    return Services(
+        grants=grants,
+        catalog=grants,
+        dialer=Dialer(dial={HOST: f"127.0.0.1:{port}"}, connect_seconds=1.0),
+        upstream_tls=UpstreamTls(),
+        sessions=Sessions(),
+        clock=FakeClock(),
+        gate=gate,
+    )
+
+
+ASK = RequestGrant("spiffe://td/app", "orders", "app", "")
+
+
+async def test_whoever_dials_before_it_is_granted_takes_its_place_with_the_grant(ca: TestCa) -> None:
+    """A server that speaks first is dialled to hear it: not a login yet. One place for all of it, retry included."""
+    gate = gate_of(max_connections=3)
+    seen: list[int] = []
+
+    def script() -> Script[None]:
+        yield Locate("orders")
+        yield Connect()
+        seen.append(opened(gate))
+        yield ASK
+        seen.append(opened(gate))
+        yield replace(ASK, rejected="c1")
+        yield Connect()
+        seen.append(opened(gate))
+
+    async with serving(echo) as server:
+        driver = Driver(services(ca, server.port, gate), facts=LoginFacts(peer="test", door="test"))
+        await driver.run(script(), 3.0)
+        assert driver.upstream is not None
+        driver.upstream.close()
+    assert seen == [0, 1, 1]
+    for _ in range(2):
+        driver.release()
+    assert opened(gate) == 0
+
+
+async def test_a_place_that_was_taken_for_a_dial_that_failed_comes_back(ca: TestCa) -> None:
+    gate = gate_of(max_connections=1)
+    driver = Driver(services(ca, 1, gate), facts=LoginFacts(peer="test", door="test"))
+    with pytest.raises(Refused) as caught:
+        await driver.run(ToyEngine().probe(workload="w", database="orders", db_user="app", db_name=""), 3.0)
+    assert caught.value.reason is Reason.UPSTREAM_UNREACHABLE
+    driver.release()
+    assert opened(gate) == 0
 
 
 async def test_a_storm_of_reconnecting_clients_meets_the_rate_and_not_the_database(ca: TestCa, tmp_path: Path) -> None:
