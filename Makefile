@@ -22,7 +22,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 engines: ## the database engines and build tools the sandbox starts (apt, when root on Debian)
 	@deploy/setup/engines.sh
 
-demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=postgres,mariadb,valkey,redshift
+demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=NAME,... chooses the tour
 	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once) $(if $(PRODUCTS),--products $(PRODUCTS))
 
 test: $(STAMP) engines ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure

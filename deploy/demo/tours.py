@@ -56,6 +56,8 @@ TOURS: Final = MappingProxyType(
             ),
         ),
         "redshift": Tour(title="Redshift", database=topology.REDSHIFT.name, command=_PSQL, denied=_PSQL),
+        "rdsproxy": Tour(title="RDS Proxy", database=topology.RDS_PROXY.name, command=_PSQL, denied=_PSQL),
+        "dsql": Tour(title="DSQL", database=topology.DSQL.name, command=_PSQL, denied=_PSQL),
     }
 )
 """By the name of the sandbox's engine."""
