@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from proxy.engines import ENGINES
 from proxy.engines.postgres import wire
 from proxy.errors import Refused
 from proxy.model import Location, SealedGrant
 from proxy.protocols import OneProtocol
 from proxy.script import CLIENT
 from tests.contract.house import House, database
-from tests.unit.proxy.whole import whole
+from tests.unit.proxy.whole import startup, whole
 from tollbridge.model import Database, Product, Protocol
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
@@ -94,3 +95,26 @@ async def test_a_postgres_client_at_a_mysql_database_reads_a_postgres_error(
     assert "database 'ledger' speaks mysql" in fields["M"]
     assert house.grants.asked == []
     assert proxy.lines()[-1]["database"] == "ledger"
+
+
+FIRST_WORDS = {"mysql": b"", "postgres": startup(user="app", database="shop"), "redis": b"PING\r\n"}
+"""What a client of each protocol says before it hears anything."""
+
+
+@pytest.mark.parametrize("protocol", ENGINES)
+async def test_clients_of_every_protocol_read_it_in_their_own_words(
+    house: House, tmp_path: Path, protocol: str
+) -> None:
+    """A listener of that protocol, pointed at a database that speaks OpenSearch's. Nobody is asked or dialled."""
+    house.register(database("search", protocol=Protocol.OPENSEARCH, product=Product.OPENSEARCH))
+
+    def change(document: dict[str, Any]) -> None:
+        document["listeners"][0] |= {"protocol": protocol, "database": "search", "db_user": "app"}
+
+    async with house.serving(), whole(house, tmp_path, change=change) as proxy:
+        client = await proxy.dial()
+        await client.send(FIRST_WORDS[protocol])
+        said = await client.to_end()
+    assert f"speaks {protocol}, and database 'search' speaks opensearch".encode() in said
+    assert house.grants.asked == []
+    assert proxy.lines()[-1]["reason"] == Reason.INVALID_REQUEST
