@@ -38,6 +38,8 @@ def main() -> int:
             return run(Path(directory), narrator, products, once=arguments.once)
     except (MissingEngine, SandboxError) as error:
         narrator.say(f"demo: {error}")
+        if isinstance(error, MissingEngine) and products != ("postgres",):
+            narrator.say("Or tour less: make demo PRODUCTS=postgres")
         return 1
     except KeyboardInterrupt:
         narrator.say("\nstopped; everything the demo started is gone")
