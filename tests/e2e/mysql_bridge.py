@@ -139,3 +139,8 @@ def rows(connection: pymysql.Connection[Any], statement: str, values: Sequence[o
     with connection.cursor() as cursor:
         cursor.execute(statement, tuple(values) or None)
         return list(cursor.fetchall())
+
+
+def version_of(connection: Any) -> str:
+    """What PyMySQL was greeted with."""
+    return str(connection.server_version)

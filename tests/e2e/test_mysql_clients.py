@@ -24,7 +24,7 @@ from deploy.sandbox.commands import free_port
 from deploy.sandbox.world import World
 from tests.e2e.clients import SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, missing
-from tests.e2e.mysql_bridge import DATABASE, GREETS_AS, MysqlBridge, rows
+from tests.e2e.mysql_bridge import DATABASE, GREETS_AS, MysqlBridge, rows, version_of
 
 CLIENTS_LINE: Final = "apt-get install -y --no-install-recommends mariadb-client sysbench"
 MIB: Final = 2**20
@@ -187,7 +187,7 @@ def test_the_databases_own_refusal_is_the_clients(my: MysqlBridge) -> None:
 def test_a_login_name_says_where_to(my: MysqlBridge) -> None:
     for side in SIDES:
         with my.pymysql(side, door="names", user=f"app@{DATABASE}") as connection:
-            assert str(connection.server_version) == GREETS_AS
+            assert version_of(connection) == GREETS_AS
             assert rows(connection, "select current_user()") == [("app@%",)]
     with pytest.raises(pymysql.err.OperationalError, match="db_user@database"):
         my.pymysql(door="names")
@@ -224,7 +224,7 @@ def probe(port: int) -> bytes:
 
 def test_200_bare_probes_are_nothing_to_a_warm_database(my: MysqlBridge) -> None:
     with my.pymysql() as connection:
-        version = str(connection.server_version)
+        version = version_of(connection)
     aborted, connections = my.status("Aborted_connects"), my.status("Connections")
     for _ in range(200):
         assert version.encode() in probe(my.port(DATABASE))
