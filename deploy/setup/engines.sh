@@ -18,6 +18,7 @@ want postgresql server_binary
 want postgresql-client command -v psql
 want mariadb-server mariadb_server
 want mariadb-client command -v mariadb
+want sysbench command -v sysbench
 want haproxy haproxy_program
 want redis-tools command -v redis-cli
 want gcc command -v gcc
