@@ -18,7 +18,7 @@ from broker.issuers import CachingIssuer, Issuers, issuer_for
 from broker.model import AccountSession, ChainKey, GrantRequest, IssuedCredential, RegisteredDatabase
 from broker.registry.products import name_limit
 from broker.registry.roles import is_role
-from broker.sessions.checks import check_account, check_partition
+from broker.sessions.checks import check_account, check_own_account, check_partition
 from broker.sessions.errors import SessionGone
 from broker.sessions.keeper import Verdict
 from broker.sessions.pool import Pool
@@ -206,6 +206,8 @@ class Grants:
         return credential
 
     async def _session(self, database: RegisteredDatabase, key: ChainKey, need_seconds: float) -> AccountSession:
+        if key.hops and not database.facts.account_id:
+            check_own_account(database, key.hops[-1].role_arn, await self._pool.base_session())
         session = await self._pool.session(key, need_seconds=need_seconds)
         if not key.hops:
             check_partition(session.arn, key.partition)

@@ -195,8 +195,9 @@ def refusal(fault: AwsFault, call: Call) -> BrokerError:
     match fault.kind:
         case Kind.THROTTLED:
             reason = Reason.AWS_THROTTLED
-            text = f"AWS throttles {call.operation} in {call.region} ({fault.code}): try again; if it lasts, fewer"
-            text += " sessions help (longer session_duration, attribution: broker)"
+            text = f"AWS throttles {call.operation} in {call.region} ({fault.code}): try again"
+            if call.operation.startswith("sts:"):
+                text += "; if it lasts, fewer sessions help (longer session_duration, attribution: broker)"
         case Kind.UNAVAILABLE:
             reason = Reason.AWS_UNAVAILABLE
             where = f" at {fault.detail}" if fault.detail.startswith("http") else ""

@@ -61,6 +61,21 @@ def check_account(database: RegisteredDatabase, role_arn: str, session: AccountS
     )
 
 
+def check_own_account(database: RegisteredDatabase, role_arn: str, base: AccountSession) -> None:
+    """Raise ACCOUNT_MISMATCH unless a role named by a login is in the broker's own account, where the database is.
+
+    For databases registered without an account: their users must not lead the broker into any account that trusts it.
+    """
+    if account_of(role_arn) == base.account_id:
+        return
+    raise BrokerError(
+        Reason.ACCOUNT_MISMATCH,
+        f"db_user {role_arn} is not a role of account {base.account_id}, the broker's own, where database"
+        f" {database.name!r} is registered: log in as a role of that account, or set aws.account_id",
+        metadata={"role": role_arn, "account": base.account_id, "database": database.name},
+    )
+
+
 def _part(arn: str, index: int) -> str:
     parts = arn.split(":", _ARN_PARTS - 1)
     return parts[index] if len(parts) == _ARN_PARTS and parts[0] == "arn" else ""

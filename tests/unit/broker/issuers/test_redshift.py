@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from broker.errors import BrokerError
 from broker.issuers import close_issuers
-from broker.model import RegisteredDatabase
+from broker.model import AwsAccess, RegisteredDatabase
 from broker.sessions.errors import SessionGone
 from tests.support.clock import FakeClock
 from tests.unit.broker.grants.test_grants import Bridge, build
@@ -194,6 +195,20 @@ async def test_users_that_cannot_be_cost_no_call(
     assert words in error.message
     assert bridge.sts.assumed == []
     assert bridge.redshift.asked == []
+
+
+async def test_without_an_account_id_a_user_leads_into_the_broker_s_own_account_alone(bridge: Bridge) -> None:
+    bridge.registry.by_name["orders"] = replace(
+        cluster(), facts=replace(cluster().facts, account_id=""), access=AwsAccess(partition="aws")
+    )
+    own = "arn:aws:iam::111111111111:role/analyst"
+    bridge.sts.roles[own] = Role()
+    assert (await issue(bridge, db_user=own)).credential.user == "IAMR:analyst"
+    assumed = len(bridge.sts.assumed)
+    error = await refused(bridge, db_user=USER_ROLE)
+    assert error.reason is Reason.ACCOUNT_MISMATCH
+    assert "111111111111, the broker's own" in error.message
+    assert len(bridge.sts.assumed) == assumed, "nothing was asked of the other account"
 
 
 async def test_a_long_role_arn_is_no_long_user_name(bridge: Bridge) -> None:
