@@ -16,6 +16,7 @@ from deploy.sandbox.aws.strict import (
     scope_refusal,
     session_outlived_its_role,
     session_token,
+    unauthenticated,
 )
 
 ROLE_ARN = "arn:aws:iam::222222222222:role/example-role"
@@ -174,3 +175,19 @@ def test_a_refusal_is_written_in_the_protocol_of_the_call() -> None:
     assert error.findtext("{*}Message") == refusal.message
     _, json_body = render(refusal, is_json=True, request_id="r-1")
     assert b'"__type": "AccessDenied"' in json_body
+
+
+@pytest.mark.parametrize(
+    ("code", "json_code"),
+    [
+        ("ExpiredToken", "ExpiredTokenException"),
+        ("InvalidClientTokenId", "UnrecognizedClientException"),
+        ("MissingAuthenticationToken", "MissingAuthenticationTokenException"),
+        ("SignatureDoesNotMatch", "InvalidSignatureException"),
+    ],
+)
+def test_an_unknown_signer_is_told_so_in_the_words_of_the_protocol(code: str, json_code: str) -> None:
+    query, json = unauthenticated(code, is_json=False), unauthenticated(code, is_json=True)
+    assert (query.status, query.code) == (403, code)
+    assert (json.status, json.code) == (400, json_code)
+    assert query.message == json.message
