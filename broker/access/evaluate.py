@@ -12,6 +12,7 @@ from typing import Final
 
 from broker.access.globs import any_matches, matches, selects
 from broker.access.model import Decision, Policy, ProxyRow, Rule
+from broker.registry.products import MAY_FOLD_CASE
 from broker.registry.roles import spellings
 from tollbridge.model import Database, Protocol
 from tollbridge.reasons import Reason
@@ -81,7 +82,7 @@ def _reach(rule: Rule, workload: str, database: Database, users: frozenset[str],
         return _Reach.NOTHING
     if not selects(rule.db_labels, database.labels):
         return _Reach.WORKLOAD
-    if not any(any_matches(rule.db_users, user) for user in users):
+    if not any(_names(rule, database, rule.db_users, user) for user in users):
         return _Reach.DATABASE
     if not _holds_db_name(rule, database, db_name):
         return _Reach.DB_USER
@@ -95,7 +96,15 @@ def _holds_db_name(rule: Rule, database: Database, db_name: str) -> bool:
         # Such a pair does not load. Should it come about later (a dynamic database), neither kind of rule may open
         # a door: an allow that cannot be held does not match, a deny that cannot be held does.
         return rule.deny
-    return any_matches(rule.db_names, db_name)
+    return _names(rule, database, rule.db_names, db_name)
+
+
+def _names(rule: Rule, database: Database, patterns: tuple[str, ...], name: str) -> bool:
+    if any_matches(patterns, name):
+        return True
+    if not (rule.deny and database.product in MAY_FOLD_CASE):
+        return False
+    return any_matches(tuple(pattern.lower() for pattern in patterns), name.lower())
 
 
 def _denies_whole(rule: Rule, database: Database) -> bool:

@@ -55,6 +55,10 @@ _POSTGRES_NAME_BYTES: Final = {
     Product.REDSHIFT: 127,
     Product.REDSHIFT_SERVERLESS: 127,
 }
+MAY_FOLD_CASE: Final = frozenset({Product.REDSHIFT, Product.REDSHIFT_SERVERLESS})
+"""Products that keep names in lower case, and may or may not lower those they are asked for: AWS does not say. A rule
+that denies holds either way there."""
+
 ROLE_IS_USER: Final = frozenset(
     {
         Product.REDSHIFT_SERVERLESS,

@@ -50,14 +50,15 @@ def test_database_users_and_nonsense_stand_for_themselves() -> None:
     assert spellings(facts(), "arn:nonsense") == {"arn:nonsense"}
 
 
-def allowed(db_user: str, *rules: Rule) -> bool:
+def allowed(db_user: str, *rules: Rule, product: Product = Product.REDSHIFT_SERVERLESS, db_name: str = "dev") -> bool:
     policy = Policy(version="1", rules=rules)
-    decided = evaluate(policy, caller="w", workload="w", database=facts(), db_user=db_user, db_name="dev")
+    database = facts(product)
+    decided = evaluate(policy, caller="w", workload="w", database=database, db_user=db_user, db_name=db_name)
     return decided.allowed
 
 
-def rule(*db_users: str, deny: bool = False) -> Rule:
-    return Rule(name="r", workloads=("w",), db_labels={"*": ("*",)}, db_users=db_users, deny=deny)
+def rule(*db_users: str, deny: bool = False, db_names: tuple[str, ...] = ("*",)) -> Rule:
+    return Rule(name="r", workloads=("w",), db_labels={"*": ("*",)}, db_users=db_users, db_names=db_names, deny=deny)
 
 
 @pytest.mark.parametrize("asked", sorted(ALL))
@@ -66,3 +67,13 @@ def test_a_denied_role_cannot_be_entered_by_another_spelling(written: str, asked
     assert not allowed(asked, rule("*"), rule(written, deny=True))
     assert allowed(asked, rule(written))
     assert not allowed("another", rule(written))
+
+
+@pytest.mark.parametrize(("written", "asked"), [("admin", "ADMIN"), ("Admin*", "admin2"), ("admin", "admin")])
+def test_on_redshift_a_denial_holds_in_any_case_and_an_allowance_in_its_own(written: str, asked: str) -> None:
+    cluster = Product.REDSHIFT
+    assert not allowed(asked, rule("*"), rule(written, deny=True), product=cluster)
+    assert allowed(asked, rule(written), product=cluster) is (written == asked)
+    names = rule("*", deny=True, db_names=(written,))
+    assert not allowed("app", rule("*"), names, product=cluster, db_name=asked)
+    assert allowed(asked, rule("*"), rule(written, deny=True), product=Product.RDS) is (written != asked)
