@@ -13,7 +13,6 @@ from proxy.engines.mysql.upstream import Facts, Request, Waiting, dial, enter
 from proxy.engines.mysql.wire import (
     CACHING_SHA2,
     FAST_AUTH_OK,
-    HEADER_BYTES,
     NATIVE,
     SALT_BYTES,
     SSL_REQUEST_BYTES,
@@ -35,7 +34,6 @@ from proxy.script import (
     note,
     random_bytes,
     recall_facts,
-    receive,
     send,
     start_tls,
 )
@@ -43,6 +41,8 @@ from tollbridge.reasons import Reason
 
 NOTE_LIMIT: Final = 128
 """Characters of a client's own words in an audit line."""
+PROOF_LIMIT: Final = 64
+"""A scramble has 20 or 32 bytes."""
 
 
 class Conversation:
@@ -52,13 +52,10 @@ class Conversation:
         self.leg = Leg(CLIENT)
         self.spoke = False
         """The client has said that it speaks protocol 4.1, and so reads SQLSTATEs."""
-        self.greeted = False
 
     def refusal(self, refused: Refused) -> bytes:
-        """A refusal as the next packet."""
-        # A client that was greeted and has not answered reads only once it has.
-        sequence = self.leg.sequence + (1 if self.greeted and not self.spoke else 0)
-        return encode(refused, sequence, early=not self.spoke)
+        """A refusal as the next packet. A client whose turn it is reads it only behind a packet of its own."""
+        return encode(refused, self.leg.sequence + self.leg.reading, early=not self.spoke)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,6 @@ def establish(door: Door, talk: Conversation) -> Script[Established]:
     salt = bytes(33 + byte % 94 for byte in (yield from random_bytes(SALT_BYTES)))
     greeting = greeting_of(known, door, salt, waiting.greeting.thread_id if waiting else 0)
     yield from talk.leg.send(greeting.encoded())
-    talk.greeted = True
     opening = yield from read_opening(door, greeting, talk)
     request = replace(read_request(door, greeting, opening), known=known, waiting=waiting)
     yield from _note_words(request.response)
@@ -184,22 +180,8 @@ def take_proof(response: Response, leg: Leg, salt: bytes) -> Script[bool]:
         # It made its answer for a method that was not offered, or none: it waits for its own method, or for ours.
         plugin = NATIVE if plugin == NATIVE else CACHING_SHA2
         yield from leg.send(auth_switch(plugin, salt))
-        proof = yield from _read_proof(leg)
+        proof = yield from leg.read(PROOF_LIMIT, least=0)
     return plugin == CACHING_SHA2 and proof not in (b"", b"\0")
-
-
-def _read_proof(leg: Leg) -> Script[bytes]:
-    """An AuthSwitchResponse: at most a scramble; empty when there is no password."""
-    head = yield from receive(CLIENT, HEADER_BYTES)
-    length = int.from_bytes(head[:3], "little")
-    if length > PROOF_LIMIT or head[3] != leg.sequence & 0xFF:
-        raise PeerViolation(CLIENT, f"the client proves itself with packet {head[3]} of {length} bytes")
-    leg.sequence += 1
-    return (yield from receive(CLIENT, length))
-
-
-PROOF_LIMIT: Final = 64
-"""A scramble has 20 or 32 bytes."""
 
 
 def _note_words(response: Response) -> Script[None]:

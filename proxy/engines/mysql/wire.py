@@ -73,27 +73,32 @@ def frame(payload: bytes, sequence: int) -> bytes:
 class Leg:
     """One side's numbering of packets during the login: both directions share one count."""
 
-    __slots__ = ("sequence", "side")
+    __slots__ = ("reading", "sequence", "side")
 
     def __init__(self, side: Side, sequence: int = 0) -> None:
         self.side = side
         self.sequence = sequence
         """Of the next packet, whoever sends it."""
+        self.reading = False
+        """The next packet is the peer's."""
 
-    def read(self, limit: int = LOGIN_PACKET_LIMIT) -> Script[bytes]:
+    def read(self, limit: int = LOGIN_PACKET_LIMIT, *, least: int = 1) -> Script[bytes]:
         """The next packet's payload. Raises PeerViolation for one that is too long or out of turn."""
+        self.reading = True
         head = yield from receive(self.side, HEADER_BYTES)
         length, sequence = int.from_bytes(head[:3], "little"), head[3]
-        if not 1 <= length <= limit:
+        if not least <= length <= limit:
             raise PeerViolation(
-                self.side, f"the {self.side} sent a packet of {length} bytes where MySQL has 1 to {limit}"
+                self.side, f"the {self.side} sent a packet of {length} bytes where MySQL has {least} to {limit}"
             )
         if sequence != self.sequence & 0xFF:
             raise PeerViolation(
                 self.side, f"the {self.side} sent packet {sequence} and packet {self.sequence & 0xFF} was due"
             )
+        payload = yield from receive(self.side, length)
         self.sequence += 1
-        return (yield from receive(self.side, length))
+        self.reading = False
+        return payload
 
     def framed(self, payload: bytes) -> bytes:
         """The next packet of ours."""

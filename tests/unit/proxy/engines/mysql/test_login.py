@@ -205,7 +205,7 @@ def test_a_proof_that_is_no_scramble_is_a_violation() -> None:
     book.client(my.packet(my.response(plugin="mysql_native_password"), 1))
     book.sent(CLIENT)
     book.client(b"\xff\xff\0\x03")
-    assert refused(book, 3)[0] == 1043
+    assert refused(book, 4)[0] == 1043
     book.raises(Refused)
 
 
@@ -301,6 +301,19 @@ def test_a_refusal_before_the_greeting_stands_in_its_place() -> None:
     said = book.sent(CLIENT)
     assert said[3:7] == b"\0\xff" + (1053).to_bytes(2, "little")
     assert said[7:8] != b"#"  # nobody has said yet that SQLSTATEs are read
+
+
+def test_a_refusal_has_the_number_that_the_client_waits_for() -> None:
+    """A deadline that strikes while it is the client's turn is read behind the packet that it sends next."""
+    deadline = Refused(Reason.HANDSHAKE_TIMEOUT, "too slow")
+    book, _ = warm()
+    assert book.fail(deadline).sent(CLIENT)[3] == 2
+    book, _ = warm()
+    book.client(my.packet(my.ssl_request(), 1)).expect(StartTls(CLIENT), FACTS)
+    assert refused(book.fail(deadline), 3)[0] == 1159
+    book, _ = warm()
+    book.client(my.packet(my.response(), 1))
+    assert refused(book.fail(deadline), 2)[0] == 1159
 
 
 @pytest.mark.parametrize(
