@@ -20,6 +20,7 @@ from tollbridge.process import telemetry
 from tollbridge.process.telemetry import LabelValues
 
 OUTCOME: Final = "outcome"
+WHY: Final = "why"
 DIRECTION: Final = "direction"
 RESULT: Final = "result"
 DATABASE: Final = "database"
@@ -51,6 +52,13 @@ class Metrics(telemetry.Counters):
         gauge("tollbridge_proxy_connections_open", "Client connections, logins included.", lambda: net.connections_open)
         counter("tollbridge_proxy_connections", "Client connections accepted.", lambda: net.connections_total)
         gauge("tollbridge_proxy_sessions_open", "Established sessions.", lambda: net.sessions_open)
+        counter(
+            "tollbridge_proxy_sessions_ended",
+            "Sessions that are over: client or upstream ended them, or the proxy for a Reason (SESSION_TOO_LONG: a "
+            "limit, or a login that could not be renewed).",
+            lambda: {(why,): float(count) for why, count in net.sessions_ended.items()},
+            [WHY],
+        )
         counter(
             "tollbridge_proxy_logins",
             "Connections that came to an outcome: ok, finished (a cancel request) or a Reason.",

@@ -19,6 +19,8 @@ class Counters:
     sessions_open: int = 0
     logins: dict[str, int] = field(default_factory=dict)
     """By outcome: `ok`, `finished` (a cancel request) or the name of a Reason."""
+    sessions_ended: dict[str, int] = field(default_factory=dict)
+    """By who ended them (`client`, `upstream`), or why the proxy did (the name of a Reason)."""
     crashes: int = 0
     bytes_to_client: int = 0
     """Of sessions that have ended; `Listener.live_bytes` has those of running ones."""
@@ -30,6 +32,10 @@ class Counters:
     def login(self, outcome: str) -> None:
         """A login came to its end."""
         self.logins[outcome] = self.logins.get(outcome, 0) + 1
+
+    def session_ended(self, why: str) -> None:
+        """A session is over."""
+        self.sessions_ended[why] = self.sessions_ended.get(why, 0) + 1
 
     def login_took(self, seconds: float) -> None:
         """A login succeeded after so long."""

@@ -308,6 +308,7 @@ class Listener:
             counters.bytes_to_client += relay.bytes_to_client
             counters.bytes_to_upstream += relay.bytes_to_upstream
         refusal = summary.refusal
+        counters.session_ended(refusal.reason if refusal else summary.ended)
         self._log.on_end(
             SessionEnd(
                 facts=facts,

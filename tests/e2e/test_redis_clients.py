@@ -276,6 +276,8 @@ def test_what_passes_no_safe_point_is_cut_and_counted(cache_bridge: Bridge) -> N
             break
         assert time.monotonic() < deadline, ended
         time.sleep(0.05)
+    metrics = cache_bridge.proxy.admin("/metrics")[1]
+    assert f'tollbridge_proxy_sessions_ended_total{{why="SESSION_TOO_LONG"}} {len(socks)}.0' in metrics
 
 
 def test_redis_benchmark_runs(cache_bridge: Bridge) -> None:
