@@ -131,7 +131,7 @@ class Established:
     farewell: Callable[[Refused], bytes]
     """The protocol's own goodbye to the client when the proxy ends the session."""
     at_rest: Callable[[bytes], bool]
-    """Whether the last bytes relayed to the client (its tail, at least 16 if there were so many) end an answer, so
+    """Whether the last bytes relayed to the client (its tail, at least 128 if there were so many) end an answer, so
     that a goodbye can follow without landing inside a message."""
     guard: Guard | None = None
     cancel_key: bytes | None = None
