@@ -239,8 +239,8 @@ class Listener:
             if not known and not self._cancels.admit(source):
                 raise Refused(
                     Reason.TOO_MANY_CONNECTIONS,
-                    f"too many connections from {source} for whose sake a database is dialled before they have said who "
-                    "they are: cancel over TLS with the client's certificate, or wait until the database answers",
+                    f"too many connections from {source} for whose sake a database is dialled before they say who they "
+                    "are: cancel over TLS with the client's certificate, or wait until the database answers",
                 )
 
         return admit

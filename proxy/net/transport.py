@@ -27,7 +27,7 @@ RECORD_BYTES: Final = 16 * 1024
 """SSLObject.read returns one TLS record at most, and this is the largest."""
 
 TAIL_BYTES: Final = 128
-"""Kept of what was relayed last: enough for the end of most answers of any protocol (a MySQL OK packet with its text)."""
+"""Kept of what was relayed last: enough for the end of most answers (a MySQL OK packet with its text)."""
 
 _SHARED: Final = memoryview(bytearray(RECEIVE_BYTES))
 
