@@ -33,6 +33,8 @@ ELEMENTS_LIMIT: Final = 4096
 """Elements of a reply that is read whole, all levels together."""
 
 _NUMBER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}", re.ASCII)
+_KINDS: Final = b"+-:_,#($=!*~>%|"
+"""What replies begin with. Looked at before a line's end has come: garbage may have none."""
 _SPACE: Final = b" \t\n\v\f\r"
 _ESCAPES: Final = {ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("b"): b"\b", ord("a"): b"\a"}
 _HEX: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
@@ -231,6 +233,8 @@ class Frame:
             self._line += piece
             at += len(piece)
             self.kind = self.kind or self._line[:1]
+            if self._line[:1] not in _KINDS:
+                raise PeerViolation(self._side, f"the {self._side} sent {self._line[:1]!r}, which begins no reply")
             if len(self._line) > REPLY_LIMIT:
                 raise PeerViolation(self._side, f"the {self._side} sent a line of more than {REPLY_LIMIT} bytes")
             if newline < 0:
@@ -246,8 +250,6 @@ class Frame:
         self._pending -= 1
         if kind in b"+-:_,#(":
             return
-        if kind not in b"$=!*~>%|":
-            raise PeerViolation(self._side, f"the {self._side} sent {kind!r}, which begins no reply")
         size = number(text, self._side)
         if kind in b"$=!":
             self._skip = size + 2 if size >= 0 else 0
