@@ -1,0 +1,181 @@
+"""A bridge around one engine for its refusals: a door for every way in, and a database for everything that is wrong.
+
+As `tests.e2e.arrangement` is for PostgreSQL, for any protocol that the sandbox has a database of.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.sandbox import topology
+from deploy.sandbox.accounts import Accounts, Policy, broker_trust_policy
+from deploy.sandbox.bridge import APP_WORKLOAD, TRUST_DOMAIN, Bridge
+from deploy.sandbox.commands import free_port
+from deploy.sandbox.pki import CertificateAuthority
+from deploy.sandbox.world import World
+from tests.e2e.arrangement import FOREIGN, HANDSHAKE_SECONDS, NARROW_CONNECTIONS, STRANGER
+from tests.support.hostile_postgres import Behaviour, HostileServer
+
+DOORS: Final = ("names", "brief", "narrow", "stranger", "foreign", "sealed")
+LABELS: Final[dict[str, dict[str, str]]] = {
+    "vault": {"env": "staging", "sealed": "yes"},
+    "production": {"env": "prod"},
+    "closed": {"env": "lab"},
+}
+EXAMPLE: Final = {"assume_role_arn": topology.EXAMPLE_ROLE_ARN, "external_id": topology.EXAMPLE_EXTERNAL_ID}
+MISTAKES: Final[dict[str, dict[str, str]]] = {
+    "wrong-external-id": {**EXAMPLE, "external_id": "not-the-agreed-one"},
+    "no-external-id": {"assume_role_arn": topology.EXAMPLE_ROLE_ARN},
+    "no-trust": {**EXAMPLE, "assume_role_arn": topology.NO_TRUST_ROLE_ARN},
+    "unlisted-role": {**EXAMPLE, "assume_role_arn": topology.UNLISTED_ROLE_ARN},
+    "no-connect": {**EXAMPLE, "assume_role_arn": topology.NO_CONNECT_ROLE_ARN},
+}
+TEST_ROLES: Final = ("throttled", "failing", "hanging", "expired", "recreated", "deleted", "narrowed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What is different from engine to engine."""
+
+    database: topology.DatabaseSpec
+    suffix: str
+    """Of the hosts where hostile servers are said to be."""
+    plain: Mapping[str, Behaviour]
+    """Servers that never get far enough to be shown a credential."""
+    verified: Mapping[str, Behaviour]
+    """Servers whose certificate is right."""
+    permissions: Policy
+    """Of a role that may enter `database`."""
+    listener: Mapping[str, Any] = field(default_factory=dict)
+    """What every listener needs."""
+
+    def host_of(self, name: str) -> str:
+        """The endpoint AWS would show for a hostile server."""
+        return f"{name}.{self.suffix}"
+
+    def role(self, name: str) -> str:
+        """A role of the example account that only one test uses."""
+        return topology.TEST_ROLES_ARN.replace("test-*", f"test-{self.database.protocol}-{name}")
+
+
+@dataclass(slots=True)
+class Table:
+    """Broker, proxy, and servers that are not what they say."""
+
+    world: World
+    directory: Path
+    kind: Kind
+    servers: dict[str, HostileServer] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    bridge: Bridge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.ports = {f"t-{name}": free_port() for name in (*DOORS, "down")}
+        accounts = Accounts(self.world.aws_endpoint)
+        for name in TEST_ROLES:
+            trust = broker_trust_policy(topology.EXAMPLE_EXTERNAL_ID)
+            accounts.create_role(self.kind.role(name), trust=trust, permissions=self.kind.permissions)
+        for name, behaviour in {**self.kind.plain, **self.kind.verified}.items():
+            self.servers[name] = HostileServer(behaviour, self._server_context(name))
+        place = self.directory / "bridge"
+        self.bridge = Bridge(self.world, place, self._change_broker, self._change_proxy, ports=self.ports)
+
+    def stop(self) -> None:
+        """All of it."""
+        self.bridge.down()
+        for server in self.servers.values():
+            server.stop()
+
+    def port(self, door: str) -> int:
+        """One of DOORS, or "plain": the listener of the database itself."""
+        return self.bridge.ports[self.kind.database.name if door == "plain" else f"t-{door}"]
+
+    def listener(self, door: str) -> str:
+        """What audit lines call a door."""
+        return self.kind.database.name if door == "plain" else f"t-{door}"
+
+    def _change_broker(self, document: dict[str, Any]) -> None:
+        databases = document["db_service"]["databases"]
+        example = next(entry for entry in databases if entry["name"] == self.kind.database.name)
+        for name, aws in MISTAKES.items():
+            databases.append({**example, "name": name, "aws": dict(aws)})
+        for name in TEST_ROLES:
+            databases.append({**example, "name": name, "aws": {**EXAMPLE, "assume_role_arn": self.kind.role(name)}})
+        for name, labels in LABELS.items():
+            databases.append({**example, "name": name, "static_labels": labels})
+        for name in (*self.servers, "down"):
+            uri = f"{self.kind.host_of(name)}:{self.kind.database.port}"
+            databases.append({**example, "name": name, "uri": uri})
+        document["access"]["rules"].append(
+            {
+                "name": "nobody-in-sealed",
+                "workloads": ["*"],
+                "db_labels": {"sealed": ["yes"]},
+                "db_users": ["*"],
+                "deny": True,
+            }
+        )
+        row = document["proxies"][0]
+        row["workloads"] = [f"{TRUST_DOMAIN}/ns/shop/*", f"{TRUST_DOMAIN}/ns/lab/*"]
+        row["db_labels"] = {"env": ["dev", "staging", "lab"]}
+
+    def _change_proxy(self, document: dict[str, Any]) -> None:
+        tls = document["listeners"][0]["tls"]
+        brief = {"handshake_seconds": HANDSHAKE_SECONDS}
+
+        def door(name: str, workload: str = APP_WORKLOAD, **more: Any) -> dict[str, Any]:
+            address = f"127.0.0.1:{self.ports[f't-{name}']}"
+            common = {"name": f"t-{name}", "protocol": self.kind.database.protocol, "address": address}
+            return {**common, "workload": workload, "route": "login_name", **self.kind.listener, **more}
+
+        document["listeners"] += [
+            door("names", tls=tls),
+            door("brief", tls=tls, limits=brief),
+            door("narrow", limits={**brief, "max_connections": NARROW_CONNECTIONS}),
+            door("stranger", STRANGER),
+            door("foreign", FOREIGN),
+            door("sealed", tls={**tls, "required": True}),
+        ]
+        for name, server in self.servers.items():
+            document["dial"][self.kind.host_of(name)] = f"127.0.0.1:{server.port}"
+        document["dial"][self.kind.host_of("down")] = f"127.0.0.1:{self.ports['t-down']}"
+
+    def _server_context(self, name: str) -> ssl.SSLContext:
+        authority = CertificateAuthority.load(Path(self.world.ca_cert_file), Path(self.world.ca_key_file))
+        if name == "foreign-ca":
+            authority = CertificateAuthority.create()
+        certificate, key = self.directory / f"{name}.crt", self.directory / f"{name}.key"
+        authority.issue(
+            certificate,
+            key,
+            dns_names=[self.kind.host_of("another" if name == "wrong-name" else name)],
+            lifetime=timedelta(hours=-1) if name == "expired-certificate" else timedelta(days=1),
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One refusal."""
+
+    name: str
+    user: str
+    code: str
+    """As the protocol writes it: an ER number with its SQLSTATE, or the first word of a RESP error."""
+    says: tuple[str, ...]
+    """Words of the error, all of which must be there."""
+    reason: str
+    """In the proxy's audit line, and where `decided` in the broker's."""
+    or_reason: str = ""
+    """Another that is as right: a server that speaks first may be heard before or behind our ClientHello."""
+    door: str = "names"
+    decided: bool = False
+    """The broker refused, and writes a line about it."""
