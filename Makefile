@@ -5,11 +5,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
+NODE := tests/e2e/node
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTOS := $(wildcard proto/tollbridge/v1/*.proto)
 
-.PHONY: help demo test unit e2e lint format bench proto lock clean engines
+.PHONY: help node-clients demo test unit e2e lint format bench proto lock clean engines
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,7 +26,13 @@ engines: ## the database engines and build tools the sandbox starts (apt, when r
 demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=NAME,... chooses the tour
 	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once) $(if $(PRODUCTS),--products $(PRODUCTS))
 
-test: $(STAMP) engines ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	@NODE=1 deploy/setup/engines.sh
+	@if command -v npm >/dev/null; then cd $(NODE) && npm ci --silent; else echo "npm is missing: its clients' tests will skip"; fi
+
+node-clients: $(NODE)/node_modules/.package-lock.json ## npm's clients for the end-to-end tests
+
+test: $(STAMP) engines node-clients ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure
 	@$(BIN)/python -m pytest $(ARGS)
 
 unit: $(STAMP) ## the tests that need no engine

@@ -24,6 +24,9 @@ want redis-tools command -v redis-cli
 want gcc command -v gcc
 want libc6-dev test -e /usr/include/stdio.h
 want libpam0g-dev test -e /usr/include/security/pam_modules.h
+if [ "${NODE:-}" = 1 ]; then
+    want npm command -v npm
+fi
 if [ "${BENCH:-}" = 1 ]; then
     want pgbouncer command -v pgbouncer
 fi
