@@ -24,6 +24,8 @@ QUOTE_LIMIT: Final = 256
 """Within so many bytes of its line the error quotes the word."""
 LINE_LIMIT: Final = 1024
 """Of the error's whole line, and of the answer to AUTH."""
+MESSAGES: Final = (b">", b"*")
+"""What subscriptions say in RESP3 and in RESP2; RESET and AUTH, the only replies waited for here, have no such."""
 
 
 class Fence:
@@ -88,12 +90,12 @@ class Fence:
         return (line if maybe else len(data)), -1
 
     def _reply(self, data: bytes, at: int, heard: list[bytes]) -> int:
-        """One reply, or a part of it. Pushes of RESP3 come between replies and are the client's."""
+        """One reply, or a part of it. Messages of subscriptions come between replies and are the client's."""
         frame = self._frame = self._frame or Frame()
         kind = frame.kind or data[at : at + 1]
         end = frame.feed(data, at)
         part = data[at:end]
-        if kind == b">" or self._passing:
+        if kind in MESSAGES or self._passing:
             heard.append(part)
         else:
             self._swallowed += part
@@ -101,7 +103,7 @@ class Fence:
                 raise PeerViolation(Side.UPSTREAM, "upstream answers AUTH at great length")
         if frame.complete:
             self._frame = Frame()
-            if kind != b">":
+            if kind not in MESSAGES:
                 self._count()
         return end
 

@@ -21,6 +21,9 @@ LINE_LIMIT: Final = 1_000
 TEXT_LIMIT: Final = 300
 """Characters of the server's own error inside one of ours."""
 
+QUOTE_BYTES: Final = 16
+"""So much of a token is no secret: it begins with the cache's name and what is asked of it."""
+
 REJECTED: Final = (b"-WRONGPASS", b"-NOAUTH", b"-ERR invalid password", b"-ERR AUTH failed")
 """How a server says that it does not take the credential: Redis 6 and newer say the first."""
 
@@ -122,6 +125,13 @@ class UpstreamError(Refused):
 
 class CredentialRejected(UpstreamError):
     """The server was shown the credential and did not take it."""
+
+
+def without_password(line: bytes, password: bytes) -> bytes:
+    """The server's error, cut where it begins to quote the password: a server that does not know a command (HELLO,
+    before Redis 6) says what it was given with it, as far as there is room."""
+    at = line.find(password[:QUOTE_BYTES]) if password else -1
+    return line if at < 0 else line[:at] + b"(not shown)"
 
 
 def upstream_error(line: bytes) -> UpstreamError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from proxy.engines.redis.login import Hello
-from proxy.engines.redis.refusals import CredentialRejected, still_rejected, upstream_error
+from proxy.engines.redis.refusals import CredentialRejected, still_rejected, upstream_error, without_password
 from proxy.engines.redis.wire import REPLY_LIMIT, encode_command, reply_size
 from proxy.errors import PeerViolation
 from proxy.model import SealedGrant
@@ -88,7 +88,7 @@ def log_in(request: Request, grant: SealedGrant) -> Script[Entered]:
     yield from send(UPSTREAM, encode_command(*arguments))
     reply = yield from read_reply()
     if reply[:1] == b"-":
-        raise upstream_error(reply)
+        raise upstream_error(without_password(reply, password))
     if hello is None and reply != b"+OK\r\n":
         raise PeerViolation(UPSTREAM, "upstream answered AUTH with neither +OK nor an error")
     return Entered(user=grant.user, reply=reply, since=since)

@@ -13,6 +13,7 @@ from tests.support.redis_session import RedisSession, echo
 from tollbridge.reasons import Reason
 
 GET = encode_command(b"GET", b"a")
+MESSAGE = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n+OK\n\r\n"
 PUSH = b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\n+OK\n\r\n"
 
 
@@ -136,15 +137,21 @@ def test_a_renewal_waits_for_a_blocked_command() -> None:
     assert session.client == echo([b"BLPOP", b"q", b"0"])
 
 
+@pytest.mark.parametrize("message", [PUSH, MESSAGE], ids=["RESP3", "RESP2"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_pushes_reach_a_subscriber_around_a_renewal(size: int) -> None:
-    """RESP3: messages come before, between and behind the answers that nobody sees."""
+def test_messages_reach_a_subscriber_around_a_renewal_and_a_reset(size: int, message: bytes) -> None:
+    """They come before, between and behind the answers that nobody sees, and are never taken for one."""
     session = RedisSession(lambda data: [data[at : at + size] for at in range(0, len(data), size)])
-    session.server.pushes = PUSH
+    session.server.pushes = message
     session.say(GET)
     session.grant()
     assert session.server.logins == 1
-    assert session.client == PUSH + echo([b"GET", b"a"]) + PUSH + PUSH
+    assert session.client == message + echo([b"GET", b"a"]) + message + message
+    session.client = b""
+    session.say(encode_command(b"RESET"))
+    session.grant()
+    assert session.server.logins == 2
+    assert session.client == message + message + b"+RESET\r\n" + message
 
 
 def test_a_renewal_that_the_server_refuses_is_tried_again() -> None:

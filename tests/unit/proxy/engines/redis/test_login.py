@@ -188,6 +188,16 @@ def test_nonsense_before_a_login_ends_in_one_error_line(said: bytes) -> None:
     assert book.raises(Refused).reason is Reason.CLIENT_PROTOCOL
 
 
+@pytest.mark.parametrize("shown", [len(TOKEN), 20], ids=["whole", "cut off"])
+def test_a_server_that_quotes_what_it_was_sent_shows_nobody_the_token(shown: int) -> None:
+    """Redis before version 6 knows no HELLO, and says so with the arguments it was given."""
+    book = dialled(opened().client(encode_command(b"HELLO", b"3")))
+    assert book.sent(UPSTREAM).startswith(b"*5\r\n$5\r\nHELLO")
+    known = b"-ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `app`, `"
+    book.upstream(known + TOKEN[:shown].encode() + b"`, \r\n").sends(CLIENT, known + b"(not shown)\r\n")
+    assert "Action=connect" not in str(book.raises(Refused))
+
+
 def test_quit_leaves_without_a_login() -> None:
     """A health check that costs nobody anything."""
     book = opened().client(b"QUIT\r\n").sends(CLIENT, b"+OK\r\n")
