@@ -144,7 +144,15 @@ class Driver:
         """User and password of a fresh grant for the session that runs, for guards. Raises Refused."""
         if self._asked is None:
             raise LocalFault("a guard wants a grant and the login had none")
+        self._grants.clear()  # a session may renew as often as its client likes: one is kept at a time
         grant = await self._request(self._asked)
+        if self._verified is not None and not _same_server(grant.location, self._verified):
+            raise Refused(
+                Reason.UPSTREAM_TLS_UNVERIFIED,
+                f"database {grant.location.database!r} is registered at another endpoint or with other TLS facts since "
+                "this session began: connect again",
+                decision_id=grant.decision_id,
+            )
         return grant.user, self._reveal(grant)
 
     async def _drive(self, script: Script[T]) -> T:
@@ -349,7 +357,11 @@ class Driver:
             raise LocalFault("a script reveals a grant that this login was not given")
         if self.upstream is None or not self.upstream.encrypted or self._verified is None:
             raise LocalFault("a script reveals a grant before upstream has proved who it is")
-        theirs = grant.location
-        if (theirs.endpoint, theirs.tls) != (self._verified.endpoint, self._verified.tls):
+        if not _same_server(grant.location, self._verified):
             raise LocalFault("a script reveals a grant to another server than it was given for")
         return secret.reveal()
+
+
+def _same_server(one: Location, other: Location) -> bool:
+    """Whether what was verified for the one holds for the other."""
+    return (one.endpoint, one.tls) == (other.endpoint, other.tls)

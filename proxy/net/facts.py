@@ -87,7 +87,8 @@ class Inquiry:
         if place is None:
             raise LocalFault("a script keeps facts about a server that it is not connected to")
         self._facts.keep(place.location.endpoint, data)
-        self._finding_out = None
+        if self._finding_out == place.location.endpoint:
+            self._finding_out = None
 
     def __enter__(self) -> None:
         pass

@@ -84,6 +84,17 @@ async def test_a_client_that_left_passes_the_task_on() -> None:
     assert third.result() == b"8.0"
 
 
+async def test_facts_about_another_server_do_not_end_the_wait_for_this_one() -> None:
+    facts = EndpointFacts()
+    elsewhere = Location(database="other", endpoint=Endpoint(host="other.example", port=3306), tls=TlsFacts())
+    inquiry = Inquiry(facts)
+    with inquiry:
+        assert await inquiry.recall(LOCATION, find_out=True) is None
+        inquiry.keep(Place(location=elsewhere, address=PLACE.address), b"8.0")
+    async with asyncio.timeout(1):
+        assert await facts.find_out(HERE) is None, "the next one is to find out"
+
+
 async def test_who_does_not_want_to_find_out_is_never_kept_waiting() -> None:
     facts = EndpointFacts()
     assert await facts.find_out(HERE) is None
