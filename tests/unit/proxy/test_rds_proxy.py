@@ -76,4 +76,4 @@ async def test_rdss_own_authorities_do_not_vouch_for_a_proxy(
         assert fields["C"] == "08001"
         assert "trust store system" in fields["M"]
         assert proxy.postgres.startups == []
-        assert proxy.lines()[-1]["reason"] == Reason.UPSTREAM_TLS_UNVERIFIED
+    assert proxy.lines()[-1]["reason"] == Reason.UPSTREAM_TLS_UNVERIFIED
