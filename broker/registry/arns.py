@@ -100,7 +100,9 @@ def parse_role_arn(arn: str) -> ParsedRole:
         raise ValueError("it is not the ARN of an IAM role")
     if not is_account_id(account_id):
         raise ValueError("its account ID must be 12 digits")
-    path, _, name = rest.rpartition("/")
+    path, slash, name = rest.rpartition("/")
+    if slash and not path:
+        raise ValueError("it has two slashes before the role's name: write role/NAME")
     path = f"/{path}/" if path else "/"
     if not name:
         raise ValueError("it is missing the IAM role name")

@@ -41,8 +41,9 @@ def parse_role(db_user: str, *, partition: str, account_id: str) -> ParsedRole:
 def spellings(database: Database, db_user: str, *, any_account: bool = False) -> frozenset[str]:
     """Every way to write the same user, so that a rule about one is a rule about all.
 
-    An ARN is the same as a name only in the database's own account; `any_account` takes it for the same in any, which
-    is right for a rule that denies.
+    An ARN is the same as a name only in the database's own account, and a path makes another role. `any_account` is
+    for rules that deny: it takes an ARN of any account for the name, and a name for the role under any path, since an
+    account has no second role of that name and the database shows none of the path.
     """
     if not is_role(database, db_user):
         return frozenset({db_user})
@@ -54,7 +55,7 @@ def spellings(database: Database, db_user: str, *, any_account: bool = False) ->
     if db_user.startswith(_ARN) and role.account_id != own and not any_account:
         return frozenset({db_user})
     found = {db_user, f"{_PREFIX}{role.path[1:]}{role.name}"}
-    if role.path == "/" and database.product in ROLE_IS_USER:
+    if (role.path == "/" or any_account) and database.product in ROLE_IS_USER:
         found.add(role.name)
     if own and not db_user.startswith(_ARN):
         found.add(f"arn:{_partition(database)}:iam::{own}:{_PREFIX}{role.path[1:]}{role.name}")

@@ -29,6 +29,7 @@ def test_a_role_without_a_path() -> None:
         "role/x",
         "arn:aws:iam::222222222222:role",
         "arn:aws:iam::222222222222:role/",
+        "arn:aws:iam::222222222222:role//x",
         "arn:aws:iam::222222222222:role/a/",
         "arn:aws:iam::222222222222:user/x",
         "arn:aws:iam::222222222222:rolex/x",

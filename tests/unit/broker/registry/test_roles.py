@@ -69,6 +69,14 @@ def test_a_denied_role_cannot_be_entered_by_another_spelling(written: str, asked
     assert not allowed("another", rule(written))
 
 
+@pytest.mark.parametrize("asked", ["role/team/analyst", "arn:aws:iam::222222222222:role/a/b/analyst"])
+def test_a_denied_name_holds_under_any_path_and_an_allowed_one_under_none(asked: str) -> None:
+    """An account has one role of a name, wherever it lies, and Redshift knows it as IAMR:NAME."""
+    assert not allowed(asked, rule("*"), rule("analyst", deny=True))
+    assert allowed(asked, rule("*"), rule("role/other/analyst", deny=True))
+    assert not allowed(asked, rule("analyst"))
+
+
 @pytest.mark.parametrize(("written", "asked"), [("admin", "ADMIN"), ("Admin*", "admin2"), ("admin", "admin")])
 def test_on_redshift_a_denial_holds_in_any_case_and_an_allowance_in_its_own(written: str, asked: str) -> None:
     cluster = Product.REDSHIFT
