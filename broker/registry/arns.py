@@ -102,7 +102,7 @@ def parse_role_arn(arn: str) -> ParsedRole:
         raise ValueError("its account ID must be 12 digits")
     path, slash, name = rest.rpartition("/")
     if slash and not path:
-        raise ValueError("it has two slashes before the role's name: write role/NAME")
+        raise ValueError("its path is empty: write role/NAME")
     path = f"/{path}/" if path else "/"
     if not name:
         raise ValueError("it is missing the IAM role name")
