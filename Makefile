@@ -49,7 +49,7 @@ format: $(STAMP) ## rewrite the sources in the house format
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) engines ## direct, pgbouncer and tollbridge in one run: a table and bench-results/*.json
+bench: $(STAMP) engines ## direct, the strongest peers and tollbridge in one run: tables and bench-results/*.json; ARGS=mysql for one
 	@BENCH=1 deploy/setup/engines.sh
 	$(BIN)/python -m tests.bench $(ARGS)
 

@@ -12,6 +12,7 @@ want() { # want PACKAGE TEST...: PACKAGE is missing when TEST fails
 }
 server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
 mariadb_server() { PATH=$PATH:/usr/sbin command -v mariadbd && test -e /usr/lib/mysql/plugin/auth_pam_v1.so; }
+nutcracker_program() { PATH=$PATH:/usr/sbin command -v nutcracker; }
 haproxy_program() { PATH=$PATH:/usr/sbin command -v haproxy; }
 
 want postgresql server_binary
@@ -29,6 +30,7 @@ if [ "${NODE:-}" = 1 ]; then
 fi
 if [ "${BENCH:-}" = 1 ]; then
     want pgbouncer command -v pgbouncer
+    want nutcracker nutcracker_program
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -51,7 +53,7 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         services=()
         for package in "${missing[@]}"; do
             case $package in
-                postgresql | haproxy | pgbouncer) services+=("$package") ;;
+                postgresql | haproxy | pgbouncer | nutcracker) services+=("$package") ;;
                 mariadb-server) services+=(mariadb) ;;
             esac
         done

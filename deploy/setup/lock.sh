@@ -9,3 +9,4 @@ compile pyproject.toml --extra broker --extra proxy -o requirements/runtime.txt
 compile pyproject.toml --extra broker --extra proxy --group dev -o requirements/dev.txt
 compile requirements/sandbox.in -o requirements/sandbox.txt
 compile requirements/build.in -o requirements/build.txt
+compile requirements/bench.in -o requirements/bench.txt

@@ -1,14 +1,27 @@
-"""Medians of the rounds, ratios against the peer, and what people read."""
+"""Medians of the rounds, ratios against the others, and what people read."""
 
 from __future__ import annotations
 
 import json
 import platform
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench.workloads import Figures
+Figures = dict[str, float]
+"""What one round of one contender came to: figure and unit -> number."""
+
+OURS, STRAIGHT = "tollbridge", "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """tollbridge's figure is to be at most so many times a peer's."""
+
+    peer: str
+    figure: str
+    at_most: float
 
 
 @dataclass(slots=True)
@@ -18,6 +31,7 @@ class Bench:
     name: str
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     note: str = ""
+    goals: Sequence[Goal] = ()
 
     def add(self, contender: str, figures: Figures) -> None:
         """One round of one contender."""
@@ -28,7 +42,7 @@ class Bench:
         return statistics.median(figures[figure] for figures in self.rounds[contender])
 
     def table(self) -> str:
-        """A row a contender, a column a figure, with the ratio to the row before it where both have CPU figures."""
+        """A row a contender, a column a figure, then tollbridge's ratios."""
         figures = list(next(iter(self.rounds.values()))[0])
         lines = [self.name, f"  {'':<18}" + "".join(f"{figure:>22}" for figure in figures)]
         for contender in self.rounds:
@@ -40,23 +54,36 @@ class Bench:
         return "\n".join(lines)
 
     def ratios(self, figures: list[str]) -> list[str]:
-        """tollbridge against its peers, figure by figure."""
+        """tollbridge against its peers, figure by figure: with TLS to the client against those that have it too."""
         lines: list[str] = []
-        for ours in (name for name in self.rounds if name.startswith("tollbridge")):
-            others = [name for name in (ours.replace("tollbridge", "pgbouncer"), "direct") if name in self.rounds]
+        for ours in (name for name in self.rounds if name.startswith(OURS)):
+            kind = ours.removeprefix(OURS)
+            others = [name for name in self.rounds if self._is_peer(name, kind)]
             for figure in figures:
-                theirs = {name: self.median(name, figure) for name in others}
                 mine = self.median(ours, figure)
-                lines.extend(
-                    f"{ours} / {name}, {figure}: {mine / value:.2f}" for name, value in theirs.items() if value
-                )
+                for other in others:
+                    if theirs := self.median(other, figure):
+                        ratio = mine / theirs
+                        lines.append(f"{ours} / {other}, {figure}: {ratio:.2f}{self._goal(other, figure, ratio)}")
         return lines
 
+    @staticmethod
+    def _is_peer(name: str, kind: str) -> bool:
+        if name.startswith(OURS):
+            return False
+        return name == STRAIGHT or (name.endswith(kind) if kind else ", TLS" not in name)
 
-def write(benches: list[Bench], directory: Path) -> Path:
+    def _goal(self, peer: str, figure: str, ratio: float) -> str:
+        for goal in self.goals:
+            if (goal.peer, goal.figure) == (peer, figure):
+                return f"   goal: at most {goal.at_most:g}, {'met' if ratio <= goal.at_most else 'MISSED'}"
+        return ""
+
+
+def write(name: str, benches: list[Bench], directory: Path) -> Path:
     """All rounds as JSON, for whoever wants to compare later."""
     directory.mkdir(exist_ok=True)
-    file = directory / "postgres.json"
+    file = directory / f"{name}.json"
     document = {"machine": platform.platform(), "benches": [asdict(bench) for bench in benches]}
     file.write_text(json.dumps(document, indent=2) + "\n")
     return file

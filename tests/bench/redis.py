@@ -1,0 +1,171 @@
+"""redis-benchmark against Valkey direct, through Envoy's redis_proxy, through nutcracker and through tollbridge."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deploy.sandbox import Sandbox
+from deploy.sandbox.bridge import Bridge
+from deploy.sandbox.commands import free_port
+from deploy.sandbox.world import World
+from tests.bench import envoy_venv
+from tests.bench.contenders import Contender, program, proxy_pid, running
+from tests.bench.report import Bench, Figures, Goal
+from tests.bench.runner import Options, Plan, client, number, run
+
+DATABASE = "cache"
+USER = "passworduser"
+CLIENTS = 50
+"""redis-benchmark's own default."""
+KEYS = 1000
+CPU = "CPU us/request"
+PEER, PLAIN_PEER = "envoy", "nutcracker"
+NOTE = (
+    f"{PEER} merges all clients into one connection to the server; {PLAIN_PEER} too, and it has no TLS and no user "
+    "names: it speaks plain to Valkey's unix socket, as a user without a password"
+)
+REQUESTS_PER_SECOND = {1: 15_000, 16: 120_000}
+"""By pipeline depth: redis-benchmark wants a number of requests, and this makes of it about a length."""
+GOALS = {1: 1.7, 16: 0.5}
+"""By pipeline depth: CPU per request against Envoy's."""
+
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+_REDIS_PROXY = f"{_EXTENSIONS}.filters.network.redis_proxy.v3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisContender(Contender):
+    """How redis-benchmark gets there."""
+
+    options: tuple[str, ...] = field(repr=False)
+
+
+def measure(directory: Path, options: Options) -> list[Bench]:
+    """GET and SET, one request per round trip and 16."""
+    with (
+        Sandbox(directory / "sandbox", engine_names=("valkey",)) as world,
+        Bridge(world, directory / "bridge") as bridge,
+        _envoy(world, directory) as envoy,
+        _nutcracker(world, directory) as nutcracker,
+    ):
+        contenders = [
+            _direct(world),
+            nutcracker,
+            envoy,
+            _tollbridge(bridge, tls=False),
+            _tollbridge(bridge, tls=True),
+        ]
+        plans = [
+            Plan(
+                Bench(f"redis-benchmark {command.upper()} -P {depth}", note=NOTE, goals=[Goal(PEER, CPU, goal)]),
+                contenders,
+                partial(requests, command=command, depth=depth, seconds=options.seconds),
+            )
+            for depth, goal in GOALS.items()
+            for command in ("get", "set")
+        ]
+        return run(plans, options)
+
+
+def requests(contender: RedisContender, *, command: str, depth: int, seconds: int) -> Figures:
+    """So many requests of one kind: requests per second and CPU per request."""
+    count = REQUESTS_PER_SECOND[depth] * seconds
+    arguments = ["-t", command, "-P", str(depth), "-n", str(count), "-c", str(CLIENTS), "-r", str(KEYS), "--csv"]
+    output, cpu_seconds = client(contender, program("redis-benchmark", "redis-tools"), *contender.options, *arguments)
+    return {
+        "requests/s": number(rf'"{command.upper()}","([\d.]+)"', output),
+        CPU: cpu_seconds / count * 1e6,
+    }
+
+
+def _direct(world: World) -> RedisContender:
+    options = (
+        *("-p", str(world.database(DATABASE).local_port), "--user", USER, "-a", world.password_users[USER]),
+        *("--tls", "--cacert", world.ca_cert_file),
+    )
+    return RedisContender(name="direct", options=options)
+
+
+def _tollbridge(bridge: Bridge, *, tls: bool) -> RedisContender:
+    options = ["-p", str(bridge.ports[DATABASE])]
+    if tls:
+        options += ["--tls", "--cacert", bridge.file("mesh-ca.crt")]
+    name = "tollbridge" + (", TLS" if tls else "")
+    return RedisContender(name=name, options=tuple(options), pid=proxy_pid(bridge))
+
+
+@contextlib.contextmanager
+def _envoy(world: World, directory: Path) -> Iterator[RedisContender]:
+    """One worker; TLS with the server's name verified, and a login by password."""
+    port, settings = free_port(), directory / "envoy.json"
+    settings.touch(mode=0o600)
+    settings.write_text(json.dumps(_envoy_settings(world, port)))
+    command = [str(envoy_venv.ensure()), "-c", str(settings), "--concurrency", "1", "-l", "warn"]
+    with running([*command, "--disable-hot-restart"], port, directory / "envoy.log") as pid:
+        yield RedisContender(name=PEER, options=("-p", str(port)), pid=pid)
+
+
+def _envoy_settings(world: World, port: int) -> dict[str, Any]:
+    database = world.database(DATABASE)
+    tls = {
+        "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": database.host,
+        "common_tls_context": {
+            "validation_context": {
+                "trusted_ca": {"filename": world.ca_cert_file},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": database.host}}],
+            }
+        },
+    }
+    login = {
+        "@type": f"{_REDIS_PROXY}.RedisProtocolOptions",
+        "auth_username": {"inline_string": USER},
+        "auth_password": {"inline_string": world.password_users[USER]},
+    }
+    proxy = {
+        "@type": f"{_REDIS_PROXY}.RedisProxy",
+        "stat_prefix": "bench",
+        "settings": {"op_timeout": "5s"},
+        "prefix_routes": {"catch_all_route": {"cluster": DATABASE}},
+    }
+    filters = [{"name": "envoy.filters.network.redis_proxy", "typed_config": proxy}]
+    endpoint = {"endpoint": {"address": _loopback(database.local_port)}}
+    cluster = {
+        "name": DATABASE,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": DATABASE, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {"envoy.filters.network.redis_proxy": login},
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+    }
+    listener = {"address": _loopback(port), "filter_chains": [{"filters": filters}]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _loopback(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+@contextlib.contextmanager
+def _nutcracker(world: World, directory: Path) -> Iterator[RedisContender]:
+    """It can only be the default user, who is off in the sandbox until now."""
+    arguments = world.database(DATABASE).superuser_dsn.split()
+    allow = ["acl", "setuser", "default", "on", "nopass", "~*", "+@all"]
+    subprocess.run(
+        [program("redis-cli", "redis-tools"), *arguments, *allow], check=True, capture_output=True, timeout=30
+    )
+    server = arguments[arguments.index("-s") + 1]
+    port, settings = free_port(), directory / "nutcracker.yml"
+    settings.write_text(
+        f"bench:\n  listen: 127.0.0.1:{port}\n  redis: true\n  preconnect: true\n  servers:\n   - {server}:1 cache\n"
+    )
+    command = [program("nutcracker"), "-c", str(settings), "-a", "127.0.0.1", "-s", str(free_port()), "-v", "4"]
+    with running(command, port, directory / "nutcracker.log") as pid:
+        yield RedisContender(name=PLAIN_PEER, options=("-p", str(port)), pid=pid)
