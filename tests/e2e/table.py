@@ -6,6 +6,7 @@ As `tests.e2e.arrangement` is for PostgreSQL, for any protocol that the sandbox 
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +23,7 @@ from tests.e2e.arrangement import FOREIGN, HANDSHAKE_SECONDS, NARROW_CONNECTIONS
 from tests.support.hostile_postgres import Behaviour, HostileServer
 
 DOORS: Final = ("names", "brief", "narrow", "stranger", "foreign", "sealed")
+DRAIN_SECONDS: Final = 1.0
 LABELS: Final[dict[str, dict[str, str]]] = {
     "vault": {"env": "staging", "sealed": "yes"},
     "production": {"env": "prod"},
@@ -38,6 +40,16 @@ MISTAKES: Final[dict[str, dict[str, str]]] = {
 TEST_ROLES: Final = ("throttled", "failing", "hanging", "expired", "recreated", "deleted", "narrowed")
 
 
+def established(port: int) -> int:
+    """Connections that a server socket of this machine still has open."""
+    count = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        here, state, inode = fields[1], fields[3], fields[9]
+        count += int(here.split(":")[1], 16) == port and state != "0A" and inode != "0"
+    return count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """What is different from engine to engine."""
@@ -49,8 +61,8 @@ class Kind:
     """Servers that never get far enough to be shown a credential."""
     verified: Mapping[str, Behaviour]
     """Servers whose certificate is right."""
-    permissions: Policy
-    """Of a role that may enter `database`."""
+    permissions: Policy | None = None
+    """Of roles that may enter `database`, one for each of TEST_ROLES; None: none are needed."""
     listener: Mapping[str, Any] = field(default_factory=dict)
     """What every listener needs."""
 
@@ -77,10 +89,8 @@ class Table:
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.ports = {f"t-{name}": free_port() for name in (*DOORS, "down")}
-        accounts = Accounts(self.world.aws_endpoint)
-        for name in TEST_ROLES:
-            trust = broker_trust_policy(topology.EXAMPLE_EXTERNAL_ID)
-            accounts.create_role(self.kind.role(name), trust=trust, permissions=self.kind.permissions)
+        if self.kind.permissions is not None:
+            self._make_roles(self.kind.permissions)
         for name, behaviour in {**self.kind.plain, **self.kind.verified}.items():
             self.servers[name] = HostileServer(behaviour, self._server_context(name))
         place = self.directory / "bridge"
@@ -99,6 +109,17 @@ class Table:
     def listener(self, door: str) -> str:
         """What audit lines call a door."""
         return self.kind.database.name if door == "plain" else f"t-{door}"
+
+    def established(self, door: str) -> int:
+        """Connections of a door that the kernel counts as the proxy's, half-closed ones included."""
+        return established(self.port(door))
+
+    def assert_empty(self, door: str, *, but: int = 0, seconds: float = 5.0) -> None:
+        """Only `but` connections of a door are left in time."""
+        deadline = time.monotonic() + seconds
+        while (count := self.established(door)) > but:
+            assert time.monotonic() < deadline, f"{count} connections are left"
+            time.sleep(0.02)
 
     def _change_broker(self, document: dict[str, Any]) -> None:
         databases = document["db_service"]["databases"]
@@ -142,9 +163,16 @@ class Table:
             door("foreign", FOREIGN),
             door("sealed", tls={**tls, "required": True}),
         ]
+        document["drain"] = {"seconds": DRAIN_SECONDS}
         for name, server in self.servers.items():
             document["dial"][self.kind.host_of(name)] = f"127.0.0.1:{server.port}"
         document["dial"][self.kind.host_of("down")] = f"127.0.0.1:{self.ports['t-down']}"
+
+    def _make_roles(self, permissions: Policy) -> None:
+        accounts = Accounts(self.world.aws_endpoint)
+        for name in TEST_ROLES:
+            trust = broker_trust_policy(topology.EXAMPLE_EXTERNAL_ID)
+            accounts.create_role(self.kind.role(name), trust=trust, permissions=permissions)
 
     def _server_context(self, name: str) -> ssl.SSLContext:
         authority = CertificateAuthority.load(Path(self.world.ca_cert_file), Path(self.world.ca_key_file))
