@@ -25,7 +25,7 @@ from proxy.engines.mysql.wire import (
     GREETING_LIMIT,
     NATIVE,
     OK,
-    SALT_BYTES,
+    SCRAMBLE_BYTES,
     Greeting,
     Leg,
     Response,
@@ -166,7 +166,8 @@ def _ask(request: Request, rejected: str = "") -> Script[SealedGrant]:
 def log_in(request: Request, grant: SealedGrant) -> Script[Entry]:
     """One login with one grant. Raises CredentialRejected when that is what was wrong."""
     greeting, response = yield from _secured(request, grant)
-    proof = yield from random_bytes(SALT_BYTES)  # fits nothing, so that no account without a password lets us in
+    # Of the right length and fitting nothing, so that no account without a password lets us in.
+    proof = yield from random_bytes(SCRAMBLE_BYTES[response.plugin])
     leg = Leg(UPSTREAM, 2)
     yield from leg.send(replace(response, auth=proof).encoded())
     ok = yield from authenticate(leg, grant)

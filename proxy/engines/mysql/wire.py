@@ -37,6 +37,9 @@ NATIVE: Final = b"mysql_native_password"
 CACHING_SHA2: Final = b"caching_sha2_password"
 CLEARTEXT: Final = b"mysql_clear_password"
 
+SCRAMBLE_BYTES: Final = {NATIVE: 20, CACHING_SHA2: 32}
+"""What a client proves itself with, by method."""
+
 FAST_AUTH_OK: Final = b"\x01\x03"
 FULL_AUTH: Final = b"\x01\x04"
 

@@ -97,7 +97,7 @@ def secures(book: Playbook[Outcome]) -> tuple[Playbook[Outcome], bytes]:
     assert len(said) == 36
     assert said[:4] == b"\x20\0\0\1"
     assert int.from_bytes(said[4:8], "little") & my.SSL
-    book.expect(StartTls(UPSTREAM), PeerFacts()).expect(Random(20), RANDOM)
+    book.expect(StartTls(UPSTREAM), PeerFacts()).expect(Random(32), bytes(range(32)))
     answer = book.sent(UPSTREAM)
     assert answer[3] == 2
     return book, answer[4:]

@@ -49,7 +49,7 @@ def test_the_answer_carries_no_credential_and_fits_no_account_without_a_password
     book.client(my.packet(my.response(auth=b"x" * 32), 1)).expect(asked(), grant())
     _, answer = secures(dials(book))
     assert TOKEN.encode() not in answer
-    assert answer[32:57] == b"app\0" + b"\x14" + bytes(range(20))
+    assert answer[32:69] == b"app\0" + b"\x20" + bytes(range(32))
 
 
 def test_a_server_without_tls_gets_nothing() -> None:
@@ -238,7 +238,7 @@ def probe() -> Playbook[str]:
     book.answer(KeepFacts)
     book.sent(UPSTREAM)
     book.expect(StartTls(UPSTREAM), PeerFacts())
-    book.answer(type(book.waiting), bytes(20))  # type: ignore[arg-type]
+    book.answer(type(book.waiting), bytes(32))  # type: ignore[arg-type]
     assert b"program_name" in book.sent(UPSTREAM)
     book.upstream(my.packet(my.ASKS_TOKEN, 3)).expect(Reveal(grant()), TOKEN).sent(UPSTREAM)
     return book.upstream(my.packet(my.OK, 5))
