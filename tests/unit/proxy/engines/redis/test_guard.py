@@ -194,6 +194,10 @@ def test_a_watched_command_too_long_to_be_read_ends_the_session() -> None:
     session = RedisSession()
     session.say(b"*3\r\n$4\r\nAUTH\r\n$1\r\na\r\n$70000\r\n")
     assert session.refusal is not None
+    session = RedisSession()
+    session.say(b"*129\r\n$6\r\nCLIENT\r\n")  # each byte of it would cost as much as all before
+    assert session.refusal is not None
+    assert "129 arguments" in session.refusal.message
 
 
 @pytest.mark.parametrize(
@@ -205,6 +209,7 @@ def test_a_watched_command_too_long_to_be_read_ends_the_session() -> None:
         (b"\"\" ''", [b"", b""]),
         (b"", []),
         (b'a"b"', [b"ab"]),
+        (b"\v\fauth\vx\f \v'y'\vz", [b"auth\vx\f", b"y", b"z"]),
     ],
 )
 def test_inline_commands_are_split_as_servers_split_them(line: bytes, words: list[bytes]) -> None:
