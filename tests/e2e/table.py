@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from deploy.sandbox import topology
 from deploy.sandbox.accounts import Accounts, Policy, broker_trust_policy
-from deploy.sandbox.bridge import APP_WORKLOAD, TRUST_DOMAIN, Bridge
+from deploy.sandbox.bridge import APP_WORKLOAD, TRUST_DOMAIN, Bridge, Change
 from deploy.sandbox.commands import free_port
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
@@ -23,7 +23,6 @@ from tests.e2e.arrangement import FOREIGN, HANDSHAKE_SECONDS, NARROW_CONNECTIONS
 from tests.support.hostile_postgres import Behaviour, HostileServer
 
 DOORS: Final = ("names", "brief", "narrow", "stranger", "foreign", "sealed")
-DRAIN_SECONDS: Final = 1.0
 LABELS: Final[dict[str, dict[str, str]]] = {
     "vault": {"env": "staging", "sealed": "yes"},
     "production": {"env": "prod"},
@@ -163,7 +162,6 @@ class Table:
             door("foreign", FOREIGN),
             door("sealed", tls={**tls, "required": True}),
         ]
-        document["drain"] = {"seconds": DRAIN_SECONDS}
         for name, server in self.servers.items():
             document["dial"][self.kind.host_of(name)] = f"127.0.0.1:{server.port}"
         document["dial"][self.kind.host_of("down")] = f"127.0.0.1:{self.ports['t-down']}"
@@ -188,6 +186,17 @@ class Table:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         return context
+
+
+def leaving(database: topology.DatabaseSpec, **more: Any) -> Change:
+    """A proxy whose loopback door leads to one database, and which does not wait long for its sessions to end."""
+
+    def change(document: dict[str, Any]) -> None:
+        where = {"protocol": database.protocol, "database": database.name}
+        document["listeners"] = [{**document["listeners"][0], **where, **more}]
+        document["drain"] = {"seconds": 0.5}
+
+    return change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,12 @@ from typing import Final
 import pytest
 
 from deploy.sandbox import topology
+from deploy.sandbox.bridge import PROXY_ID
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import HANDSHAKE_SECONDS, NARROW_CONNECTIONS
 from tests.e2e.clients import audit_line
 from tests.e2e.conftest import Leaks, assert_kept_secrets
-from tests.e2e.table import Kind, Table
+from tests.e2e.table import Kind, Table, leaving
 from tests.support import mysql_bytes as my
 from tests.support.hostile_postgres import says_nothing
 from tests.support.raw_mysql import MysqlClient, attempt, first_error
@@ -356,7 +357,7 @@ def test_a_flood_of_connections_is_turned_away_and_the_door_opens_again(table: T
 
 
 def test_a_drained_proxy_says_goodbye_in_the_protocols_words(table: Table) -> None:
-    proxy = table.bridge.add_proxy("leaving", "spiffe://example.org/ns/tollbridge/sa/proxy", drain)
+    proxy = table.bridge.add_proxy("leaving", PROXY_ID, leaving(topology.RDS_MARIADB))
     proxy.start()
     with MysqlClient(table.bridge.ports["leaving_app"]) as client:
         assert client.enter("app") is None
@@ -366,11 +367,3 @@ def test_a_drained_proxy_says_goodbye_in_the_protocols_words(table: Table) -> No
     assert refusal is not None
     assert refusal.code == "1053 08S01"
     assert "DRAINING" in refusal.text
-
-
-def drain(document: dict[str, object]) -> None:
-    """Its loopback door leads to this file's database, and it leaves soon."""
-    listeners = document["listeners"]
-    assert isinstance(listeners, list)
-    document["listeners"] = [{**listeners[0], "protocol": "mysql", "database": DATABASE}]
-    document["drain"] = {"seconds": 0.5}
