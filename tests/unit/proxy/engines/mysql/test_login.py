@@ -117,6 +117,12 @@ def test_mariadb_is_mariadb_to_clients_without_commands_in_commands() -> None:
     assert int.from_bytes(answer[28:32], "little") == 0b1101
 
 
+def test_flags_that_nobody_has_looked_at_are_not_offered() -> None:
+    """One of a MariaDB to come may change what the guard reads."""
+    _, greeting = warm(facts=my.facts("5.5.5-13.0.1-MariaDB", my.MARIADB, 0xFFFFFFFF))
+    assert greeting == my.greeting("5.5.5-13.0.1-MariaDB", flags_of(greeting), 0b111101, salt=my.SALT, thread=0)
+
+
 def test_a_mysql_client_of_mariadb_stays_one() -> None:
     book, _ = warm(facts=my.facts("5.5.5-10.11.8-MariaDB", my.MARIADB, my.MARIADB_EXTENDED))
     book.client(my.packet(my.response(extended=0b1101), 1)).expect(asked(), grant())
