@@ -28,7 +28,7 @@ PEER, POSTGRES = "haproxy", "pgbench -S"
 NOTE = (
     f"{PEER} is the best TCP/TLS peer that Debian has, where MaxScale and ProxySQL are missing: plain from the client, "
     "TLS to the server, nobody logged in. MySQL's STARTTLS it does not know: another one, not counted, ends its TLS in "
-    f"front of MariaDB. {POSTGRES} is tollbridge in front of PostgreSQL, one query a transaction"
+    f"front of MariaDB. {POSTGRES} is tollbridge in front of PostgreSQL with as many threads"
 )
 
 
@@ -93,7 +93,7 @@ def _queries(contender: Contender, *, threads: int, seconds: int) -> Figures:
     if isinstance(contender, MysqlContender):
         return point_selects(contender, threads=threads, seconds=seconds)
     assert isinstance(contender, postgres.PostgresContender)
-    figures = postgres.transactions(contender, clients=threads, seconds=seconds)
+    figures = postgres.transactions(contender, clients=threads, threads=threads, seconds=seconds)
     return {"queries/s": figures["transactions/s"], CPU: figures["CPU us/transaction"]}
 
 

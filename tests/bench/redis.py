@@ -22,8 +22,8 @@ from tests.bench.runner import Options, Plan, client, number, run
 
 DATABASE = "cache"
 USER = "passworduser"
-CLIENTS = 50
-"""redis-benchmark's own default."""
+CLIENTS = (8, 50)
+"""As many as with the other databases, and redis-benchmark's own default, which suits whoever merges clients."""
 KEYS = 1000
 CPU = "CPU us/request"
 PEER, PLAIN_PEER = "envoy", "nutcracker"
@@ -64,20 +64,25 @@ def measure(directory: Path, options: Options) -> list[Bench]:
         ]
         plans = [
             Plan(
-                Bench(f"redis-benchmark {command.upper()} -P {depth}", note=NOTE, goals=[Goal(PEER, CPU, goal)]),
+                Bench(_title(command, depth, clients), note=NOTE, goals=[Goal(PEER, CPU, goal)]),
                 contenders,
-                partial(requests, command=command, depth=depth, seconds=options.seconds),
+                partial(requests, command=command, depth=depth, clients=clients, seconds=options.seconds),
             )
+            for clients in CLIENTS
             for depth, goal in GOALS.items()
             for command in ("get", "set")
         ]
         return run(plans, options)
 
 
-def requests(contender: RedisContender, *, command: str, depth: int, seconds: int) -> Figures:
+def _title(command: str, depth: int, clients: int) -> str:
+    return f"redis-benchmark {command.upper()} -P {depth}, {clients} clients"
+
+
+def requests(contender: RedisContender, *, command: str, depth: int, clients: int, seconds: int) -> Figures:
     """So many requests of one kind: requests per second and CPU per request."""
     count = REQUESTS_PER_SECOND[depth] * seconds
-    arguments = ["-t", command, "-P", str(depth), "-n", str(count), "-c", str(CLIENTS), "-r", str(KEYS), "--csv"]
+    arguments = ["-t", command, "-P", str(depth), "-n", str(count), "-c", str(clients), "-r", str(KEYS), "--csv"]
     output, cpu_seconds = client(contender, program("redis-benchmark", "redis-tools"), *contender.options, *arguments)
     return {
         "requests/s": number(rf'"{command.upper()}","([\d.]+)"', output),
