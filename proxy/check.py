@@ -131,8 +131,9 @@ class Report:
 
 
 def as_line(result: Result) -> str:
-    """For people."""
-    head = f"{'ok' if result.ok else 'FAILED':<7}{result.step:<9}{result.seconds * 1000:>7.0f} ms  {result.detail}"
+    """For people, on one line: a server's version or error is its own text, and a terminal obeys what it is sent."""
+    detail = "".join(character if character.isprintable() else "?" for character in result.detail)
+    head = f"{'ok' if result.ok else 'FAILED':<7}{result.step:<9}{result.seconds * 1000:>7.0f} ms  {detail}"
     if result.reason is None:
         return head
     row = ROWS[result.reason]

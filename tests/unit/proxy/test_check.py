@@ -194,3 +194,9 @@ FAILED tcp         5000 ms  no answer
 def test_lines_are_for_people(result: Result, line: str) -> None:
     """Aligned, the reason beneath."""
     assert as_line(result) == line
+
+
+def test_what_a_server_says_of_itself_does_not_reach_the_terminal_as_commands() -> None:
+    """A greeting comes before anybody has proved who it is."""
+    said = as_line(Result(step="query", ok=True, seconds=0.0, detail="server 8.0\x1b[2J\r\nok     all is well"))
+    assert said.endswith("server 8.0?[2J??ok     all is well")
