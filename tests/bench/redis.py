@@ -62,6 +62,8 @@ def measure(directory: Path, options: Options) -> list[Bench]:
             _tollbridge(bridge, tls=False),
             _tollbridge(bridge, tls=True),
         ]
+        for contender in contenders:
+            _check(contender)
         plans = [
             Plan(
                 Bench(_title(command, depth, clients), note=NOTE, goals=[Goal(PEER, CPU, goal)]),
@@ -73,6 +75,13 @@ def measure(directory: Path, options: Options) -> list[Bench]:
             for command in ("get", "set")
         ]
         return run(plans, options)
+
+
+def _check(contender: RedisContender) -> None:
+    """redis-benchmark counts errors as answers: see that there are none. Raises RuntimeError."""
+    output, _ = client(contender, program("redis-cli", "redis-tools"), *contender.options, "set", "checked", "yes")
+    if output.strip() != "OK":
+        raise RuntimeError(f"SET through {contender.name}: {output}")
 
 
 def _title(command: str, depth: int, clients: int) -> str:
