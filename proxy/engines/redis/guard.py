@@ -102,6 +102,8 @@ class RedisGuard(Guard):
         self._head = b""
         """Begin of a command that cannot be named yet; the server has not seen it."""
         self._multi = False
+        self._tied = False
+        """The last command is about the next one: nothing may come between."""
         self._fence: Fence | None = None
         self._waits = _Waits.ANSWER
         self._wants_reset = False
@@ -136,11 +138,12 @@ class RedisGuard(Guard):
 
     @property
     def _may_renew(self) -> bool:
-        at_a_safe_point = self._scanner.between_commands and not self._multi and not self._wants_reset
+        inside = self._multi or self._tied
+        at_a_safe_point = self._scanner.between_commands and not inside and not self._wants_reset
         return self._fresh is not None and self._fence is None and at_a_safe_point
 
     def _settle(self) -> None:
-        self._clear = self._scanner.between_commands and not self._head and self._fresh is None
+        self._clear = self._scanner.between_commands and not self._head and self._fresh is None and not self._tied
 
     def _guarding(self, data: bytes, decide: Callable[[bytes], list[Verdict]]) -> list[Verdict]:
         try:
@@ -162,6 +165,7 @@ class RedisGuard(Guard):
                 then = self._renew()
                 break
             end, command = self._scanner.advance(chunk, at, pause=self._fresh is not None and not self._multi)
+            self._tied = self._tied and at == end and command is None
             onward.append(chunk[at:end])
             at = end
             if command is None:
@@ -201,6 +205,8 @@ class RedisGuard(Guard):
                 return [NeedGrant(AT_ONCE)]
             case b"monitor":
                 return self._answer(refused_command(name))
+            case b"client" if len(arguments) > 1 and arguments[1].lower() == b"caching":
+                self._tied = True  # of the next command's keys alone
             case b"client" if len(arguments) > 2 and arguments[1].lower() == b"reply":
                 if arguments[2].lower() != b"on":
                     return self._answer(refused_command(b"client reply"))

@@ -111,6 +111,21 @@ def test_a_renewal_waits_for_the_end_of_a_value_and_of_multi() -> None:
     assert session.client == b"".join(map(echo, expected))
 
 
+@pytest.mark.parametrize("size", [1, 5, 10_000])
+def test_a_renewal_does_not_come_between_client_caching_and_its_command(size: int) -> None:
+    """The server forgets it with the next command, and the client would keep a value that nobody says has changed."""
+    session = RedisSession(lambda data: [data[at : at + size] for at in range(0, len(data), size)])
+    session.say(encode_command(b"client", b"Caching", b"YES"))
+    assert not session.guard.passes(GET)
+    session.grant()
+    assert session.server.logins == 0
+    session.say(GET)
+    assert session.server.logins == 1
+    assert session.upstream.index(GET) < session.upstream.index(b"tollbridge:")
+    assert session.client == echo([b"client", b"Caching", b"YES"]) + echo([b"GET", b"a"])
+    assert session.guard.passes(GET)
+
+
 def test_a_renewal_in_the_middle_of_a_pipeline_that_never_pauses() -> None:
     """Chunks that never end where a command ends: the first command that ends is a safe point."""
     stream = GET * 50
