@@ -105,11 +105,18 @@ class Guarded:
         """Whether bytes of a side wait for a Release."""
         return self._held[side].active
 
+    def begin(self) -> None:
+        """Carry out what the guard wants at the start. Call it before any bytes come: they may want it otherwise."""
+        try:
+            self._carry_out(self._guard.start(), None, b"")
+        except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+            self._over = True
+            self._session.on_fault(fault)
+
     async def run(self, done: asyncio.Future[None]) -> None:
         """Until the session is over: fetch the grants that the guard asks for, when it needs them."""
         async with asyncio.TaskGroup() as group:
             renewals = group.create_task(self._renewals(), name="guard renewals")
-            self._guarding(lambda: self._carry_out(self._guard.start(), None, b""))
             await done
             self._over = True
             renewals.cancel()

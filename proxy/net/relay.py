@@ -149,9 +149,12 @@ class Relay:
             client_sink = self._guarded.client_bytes
             if self._session.guard.watches_upstream:
                 upstream_sink = self._guarded.upstream_bytes
-        client.push_to(upstream, self, client_sink)
+            self._guarded.begin()
+        # The client last: of what it sent behind its login a guard may want to watch the answers.
         if not self._done.done():
             upstream.push_to(client, self, upstream_sink)
+        if not self._done.done():
+            client.push_to(upstream, self, client_sink)
 
     def _sample(self) -> None:
         """Runs now and then: compares byte counters with those of the last time."""

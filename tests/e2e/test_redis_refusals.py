@@ -197,6 +197,17 @@ def test_the_refusal_is_native_names_the_fix_and_harms_nobody(table: Table, cana
     assert canary.say("ECHO", "still here") == b"still here"
 
 
+@pytest.mark.parametrize("login", [command("AUTH", "app@cache", "x"), command("HELLO", "2", "AUTH", "app@cache", "x")])
+def test_what_comes_in_one_piece_with_the_login_is_guarded_as_well(table: Table, login: bytes) -> None:
+    """Refusals in their turn, a reset with its new login, and nothing of how it is done."""
+    behind = command("AUTH", "other", "x") + command("MONITOR") + command("RESET") + command("ACL", "WHOAMI")
+    with RedisClient(table.port("names"), seconds=5) as client:
+        answer = client.send(login + behind + command("QUIT")).read_to_end()
+    refused, _, rest = answer.partition(b"-WRONGPASS")[2].partition(b"-ERR tollbridge refuses this: MONITOR")
+    assert b"tollbridge:" not in refused + rest
+    assert rest.endswith(b"+RESET\r\n$3\r\napp\r\n+OK\r\n")
+
+
 def test_the_table_is_as_long_as_promised() -> None:
     assert len(TABLE) >= 30
 
