@@ -89,14 +89,19 @@ def _title(command: str, depth: int, clients: int) -> str:
 
 
 def requests(contender: RedisContender, *, command: str, depth: int, clients: int, seconds: int) -> Figures:
-    """So many requests of one kind: requests per second and CPU per request."""
+    """So many requests of one kind: requests per second and CPU per request, without what the logins cost."""
     count = REQUESTS_PER_SECOND[depth] * seconds
-    arguments = ["-t", command, "-P", str(depth), "-n", str(count), "-c", str(clients), "-r", str(KEYS), "--csv"]
-    output, cpu_seconds = client(contender, program("redis-benchmark", "redis-tools"), *contender.options, *arguments)
+    _, logins = _benchmark(contender, command, depth=1, clients=clients, count=clients)
+    output, cpu_seconds = _benchmark(contender, command, depth=depth, clients=clients, count=count)
     return {
         "requests/s": number(rf'"{command.upper()}","([\d.]+)"', output),
-        CPU: cpu_seconds / count * 1e6,
+        CPU: max(0.0, cpu_seconds - logins) / count * 1e6,
     }
+
+
+def _benchmark(contender: RedisContender, command: str, *, depth: int, clients: int, count: int) -> tuple[str, float]:
+    arguments = ["-t", command, "-P", str(depth), "-n", str(count), "-c", str(clients), "-r", str(KEYS), "--csv"]
+    return client(contender, program("redis-benchmark", "redis-tools"), *contender.options, *arguments)
 
 
 def _direct(world: World) -> RedisContender:
