@@ -5,7 +5,7 @@ counts is CPU per operation and the ratio: absolute times drift on shared machin
 
     postgres.py     pgbench, COPY, logins, idle sessions; against pgbouncer
     mysql.py        sysbench; against haproxy, and against tollbridge's own PostgreSQL
-    redis.py        redis-benchmark; against Envoy and nutcracker
+    redis.py        redis-benchmark against Valkey; against Envoy and nutcracker
     contenders.py   how a peer is started, and which process's CPU is counted
     runner.py       rounds
     report.py       medians, ratios, goals, the table, the JSON

@@ -20,7 +20,7 @@ SUITES: Mapping[str, Callable[[Path, Options], list[Bench]]] = {
 
 
 def main() -> int:
-    """Run what was asked for, print tables, write the rounds."""
+    """Run what was asked for, print its tables, write its rounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each workload (default 5)")
