@@ -13,7 +13,7 @@ from proxy.errors import Refused, Side
 from proxy.guard import Answer, Deadline, Drop, Guard, Inject, NeedGrant, Pass, Release, Stop, Verdict, Watch
 from tests.support.ca import TestCa
 from tests.support.clock import FakeClock
-from tests.support.stage import proxy_stage, until
+from tests.support.stage import APP, proxy_stage, until
 from tests.support.toy import ToyEngine
 from tollbridge.reasons import Reason
 
@@ -92,6 +92,22 @@ async def test_what_is_stopped_is_shown_again_in_order(ca: TestCa, tmp_path: Pat
         await client.send(b"one?two")
         await client.send(b"three?four")
         assert await client.exactly(19) == b"onemetwothreemefour"
+
+
+@both
+async def test_what_comes_in_one_piece_with_the_login_is_guarded_from_its_start(
+    ca: TestCa, tmp_path: Path, encrypted: bool
+) -> None:
+    """The guard has begun by then, and its watch on the answers stands."""
+    guards: list[Asker] = []
+    async with proxy_stage(ca, tmp_path, engine=engine(guards, lambda: [Inject(b"begun ")])) as stage:
+        client = await stage.dial()
+        if encrypted:
+            await client.send(b"S")
+            assert await client.receive(1) == b"S"
+            await client.tls(stage.ca.client_context(APP), "proxy.example")
+        await client.send(b"\x03app" + b"a?b")
+        assert await client.exactly(13) == b"OK\nbegun ameb"
 
 
 async def test_a_guard_whose_fast_path_fails_harms_its_own_session_only(ca: TestCa, tmp_path: Path) -> None:
