@@ -1,6 +1,8 @@
 """Small things that every engine needs done on the machine."""
 
+import contextlib
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -8,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
+
+_given_out: set[int] = set()
 
 
 def run(*command: str | Path, stdin: Path = Path(os.devnull)) -> None:
@@ -33,6 +37,15 @@ def give(directory: Path, uid: int, gid: int) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on now, never the same one twice in a process.
+
+    From below the range that outgoing connections take their ports from (32768 and up): one of those could take it
+    before the server for whom it is meant.
+    """
+    while True:
+        port = random.randrange(10240, 32768)  # noqa: S311 - it keeps no secret
+        if port in _given_out:
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _given_out.add(port)
+            return port

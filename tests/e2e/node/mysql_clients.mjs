@@ -1,9 +1,7 @@
-// mysql2 and mariadb against the proxy: PORT [CA]. Prints what each saw as JSON; a client that fails says why.
+// One client against the proxy: mysql2|mariadb PORT [CA]. Prints what it saw as JSON; a client that fails says why.
 import { readFileSync } from "node:fs";
-import mariadb from "mariadb";
-import mysql from "mysql2/promise";
 
-const [port, ca] = process.argv.slice(2);
+const [client, port, ca] = process.argv.slice(2);
 
 function options(more) {
   const tls = ca ? { ssl: { ca: readFileSync(ca), rejectUnauthorized: true } } : {};
@@ -51,10 +49,18 @@ async function bulk(connection) {
   return rows.map((row) => row.a);
 }
 
+async function withMysql2(password) {
+  const { default: mysql } = await import("mysql2/promise");
+  return one((given) => mysql.createConnection({ ...given, multipleStatements: true }), password, several);
+}
+
+async function withMariadb(password) {
+  const { default: mariadb } = await import("mariadb");
+  return one((given) => mariadb.createConnection(given), password, bulk);
+}
+
 const seen = [];
 for (const password of [undefined, "anything"]) {
-  const multiple = (given) => mysql.createConnection({ ...given, multipleStatements: true });
-  seen.push({ client: "mysql2", ...(await one(multiple, password, several)) });
-  seen.push({ client: "mariadb", ...(await one((given) => mariadb.createConnection(given), password, bulk)) });
+  seen.push(await (client === "mysql2" ? withMysql2(password) : withMariadb(password)));
 }
 console.log(JSON.stringify(seen));
