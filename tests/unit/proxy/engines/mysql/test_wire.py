@@ -25,7 +25,7 @@ from tests.support.playbook import Playbook
 
 
 def test_the_greeting_of_a_real_server_is_read_and_written() -> None:
-    """facts/wire.md 1.5."""
+    """A greeting in the shape of MySQL 8.0.40, byte for byte."""
     greeting = parse_greeting(my.GREETING)
     assert greeting.version == b"8.0.40"
     assert greeting.thread_id == 7
@@ -49,7 +49,7 @@ def test_mariadbs_greeting_has_its_extended_flags_where_mysql_has_filler() -> No
     ids=["PyMySQL", "mysql-connector"],
 )
 def test_ssl_requests_of_real_clients(payload: bytes, flags: int, max_packet: int, charset: int) -> None:
-    """facts/wire.md 1.5."""
+    """As captured from the clients."""
     request = parse_response(payload)
     assert (request.capabilities, request.max_packet, request.charset) == (flags, max_packet, charset)
     assert request.capabilities & caps.SSL

@@ -46,7 +46,7 @@ VECTOR = bytes.fromhex(
     "640000003900000020a5660d10a3c64aaf7424d9f4b7d962ac863b80b1e7979ddee00e35833a01c24f"
     "0000000d31373034303637323030303030"
 )
-"""The answer to password `pw`, salt `salt0123`, server nonce 01020304 at 2024-01-01: facts/wire.md 2.2."""
+"""To password `pw`, salt `salt0123`, server nonce 01020304 at 2024-01-01, as Amazon's own driver answers."""
 
 
 def sealed() -> SealedGrant:
