@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure the engines that the sandbox starts are installed: PostgreSQL, MariaDB, what builds their token checks,
-# and the clients that tests and demo speak with. With BENCH=1 also the peers that `make bench` measures against.
+# Java and Maven for the servers that come from Maven Central, and the clients that tests and demo speak with. With
+# BENCH=1 also the peers that `make bench` measures against.
 # Quick when everything is there, and never starts or leaves a system service.
 set -euo pipefail
 
@@ -13,6 +14,7 @@ want() { # want PACKAGE TEST...: PACKAGE is missing when TEST fails
 server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
 mariadb_server() { PATH=$PATH:/usr/sbin command -v mariadbd && test -e /usr/lib/mysql/plugin/auth_pam_v1.so; }
 nutcracker_program() { PATH=$PATH:/usr/sbin command -v nutcracker; }
+java_17() { [ "$(java -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p')" -ge 17 ]; }
 haproxy_program() { PATH=$PATH:/usr/sbin command -v haproxy; }
 
 want postgresql server_binary
@@ -22,6 +24,9 @@ want mariadb-client command -v mariadb
 want sysbench command -v sysbench
 want haproxy haproxy_program
 want redis-tools command -v redis-cli
+want openjdk-17-jre-headless java_17
+want maven command -v mvn
+want curl command -v curl
 want gcc command -v gcc
 want libc6-dev test -e /usr/include/stdio.h
 want libpam0g-dev test -e /usr/include/security/pam_modules.h
@@ -31,6 +36,7 @@ fi
 if [ "${BENCH:-}" = 1 ]; then
     want pgbouncer command -v pgbouncer
     want nutcracker nutcracker_program
+    want wrk command -v wrk
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
