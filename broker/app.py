@@ -32,7 +32,7 @@ from broker.issuers import Issuers, close_issuers, make_issuers
 from broker.metrics import expose
 from broker.model import Redshift, Sts
 from broker.registry.registry import Registry
-from broker.registry.snapshot import merge
+from broker.registry.sources import Sources
 from broker.sessions.pool import Pool
 from broker.settings import ListenerSection, Settings, derive
 from tollbridge.clock import Clock
@@ -58,6 +58,7 @@ class Broker:
     pool: Pool
     issuers: Issuers
     registry: Registry
+    sources: Sources
     catalog: Catalog
     metrics: telemetry.Counters
     watches: tuple[TlsWatch, ...]
@@ -133,7 +134,9 @@ def build(
     limits = settings.limits
     watched = WatchedSts(sts, clock)
     pool = Pool(sts=watched, clock=clock, jitter=jitter, counters=counters)
-    registry = Registry(merge(static=derived.databases))
+    registry = Registry()
+    sources = Sources(registry)
+    sources.put_static(derived.databases)
     policy = derived.policy
     issuers = make_issuers(
         now=pool.now,
@@ -172,6 +175,7 @@ def build(
             max_age_grace_seconds=limits.max_connection_age_grace_seconds,
         ),
         call_seconds=limits.request_timeout_seconds,
+        may=derived.operators.may,
     )
     expose(metrics, counters, registry=registry, pool=pool, sts=watched, readiness=readiness, watches=watches)
     host, _colon, port = settings.admin.address.rpartition(":")
@@ -185,6 +189,7 @@ def build(
         pool=pool,
         issuers=issuers,
         registry=registry,
+        sources=sources,
         catalog=catalog,
         metrics=metrics,
         watches=watches,

@@ -14,8 +14,9 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from broker.access.load import AccessSection, ProxySection, check_db_names, load_policy
+from broker.access.load import AccessSection, OperatorSection, ProxySection, check_db_names, load_policy
 from broker.access.model import Policy
+from broker.access.operators import Operators
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.arns import parse_role_arn, partition_of_region
 from broker.registry.links import AccountLink, AccountLinks
@@ -234,6 +235,7 @@ class Settings(Section):
     db_service: DbService = Field(default_factory=DbService, description="Teleport's own section, unchanged.")
     access: AccessSection = Field(default_factory=AccessSection)
     proxies: list[ProxySection] = Field(default_factory=list)
+    operators: list[OperatorSection] = Field(default_factory=list, description="Who may run the broker. Nobody else.")
     listeners: list[ListenerSection] = Field(default_factory=list)
     admin: AdminSection = Field(default_factory=AdminSection)
     audit: AuditSection = Field(default_factory=AuditSection)
@@ -292,6 +294,7 @@ class Derived:
     databases: tuple[RegisteredDatabase, ...]
     links: AccountLinks
     policy: Policy
+    operators: Operators
 
 
 def load(path: str | Path, *, also: loader.Check[Settings] | None = None) -> Loaded[Settings]:
@@ -303,7 +306,12 @@ def derive(settings: Settings) -> Derived:
     """Databases, links and policy of settings that were loaded without error."""
     links = AccountLinks(section.link() for section in settings.account_links)
     databases, _ = register_static(settings.db_service, links)
-    return Derived(databases=tuple(databases), links=links, policy=load_policy(settings.access, settings.proxies))
+    return Derived(
+        databases=tuple(databases),
+        links=links,
+        policy=load_policy(settings.access, settings.proxies),
+        operators=Operators(section.row() for section in settings.operators),
+    )
 
 
 def address_problem(address: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from broker.access.evaluate import SHOWS_DB_NAME
 from broker.access.globs import is_literal, selects
 from broker.access.model import Policy, ProxyRow, Rule
+from broker.access.operators import OperatorRow, Power
 from tollbridge.model import Database
 from tollbridge.process.settings import Finding, Section, TextList
 
@@ -101,6 +102,38 @@ class ProxySection(Section):
     def row(self) -> ProxyRow:
         """As a value."""
         return ProxyRow(caller=self.caller, workloads=tuple(self.workloads), db_labels=_selector(self.db_labels))
+
+
+class OperatorSection(Section):
+    """One of `operators`."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["caller"]})
+    caller: str = Field(default="", description="Identity of who runs the broker (glob).")
+    may: list[Power] = Field(
+        default_factory=lambda: [Power.VIEW],
+        description="view: registrations, Explain, Diagnose, discovery. register: create, change and delete dynamic "
+        "databases, forget discovered ones. apply: have the broker change databases in AWS.",
+    )
+    db_labels: dict[str, TextList] = Field(
+        default_factory=lambda: {"*": ["*"]}, description="Databases it may act on: register's bound. All by default."
+    )
+
+    def findings(self) -> Iterable[Finding]:
+        """Conditions that would match nothing, or everybody."""
+        if not self.caller:
+            yield Finding(self.at("caller"), "is required", "such as spiffe://example.org/ns/ops/sa/registrar")
+        if not self.may:
+            yield Finding(self.at("may"), "is empty: the row allows nothing", "such as [view, register]")
+        if not self.db_labels:
+            yield Finding(self.at("db_labels"), "is empty: no database is selected", "leave it out to select all")
+        if self.caller == "*" and set(self.may) - {Power.VIEW}:
+            message = "every caller may change what is registered, any workload with a certificate among them"
+            yield Finding(self.at("caller"), message, "name the operators", warning=True)
+        yield from _empty_values(self, "db_labels", self.db_labels)
+
+    def row(self) -> OperatorRow:
+        """As a value."""
+        return OperatorRow(caller=self.caller, powers=frozenset(self.may), db_labels=_selector(self.db_labels))
 
 
 def load_policy(access: AccessSection, proxies: Iterable[ProxySection]) -> Policy:

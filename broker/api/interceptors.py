@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from broker.access.operators import Power
 from broker.api import identity, table
 from broker.api.status import status_of
 from broker.errors import BrokerError
@@ -27,6 +28,9 @@ from tollbridge.reasons import Reason
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic to mypy alone
 
+May = Callable[[str, Power], bool]
+"""Whether a caller has a power over anything: `broker.access.operators.Operators.may`."""
+
 CANCELLED: Final = "CANCELLED"
 """In metrics: the client left, its deadline passed, or its connection ended."""
 
@@ -36,6 +40,21 @@ MAX_CALL_SECONDS: Final = 20.0
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _log = logging.getLogger(__name__)
+
+
+def nobody(_caller: str, _power: Power) -> bool:
+    """The `May` of a broker without operators."""
+    return False
+
+
+def not_an_operator(caller: str, power: Power, what: str = "") -> BrokerError:
+    """The refusal of a caller whose `operators:` rows do not say so."""
+    return BrokerError(
+        Reason.CALLER_NOT_ALLOWED,
+        f"{caller} may not {power.value}{f' {what}' if what else ''}: no row of operators gives it that power; "
+        f"add a row {{caller: {caller}, may: [{power.value}]}} to the broker's configuration",
+        metadata={"caller": caller, "power": power.value},
+    )
 
 
 class Room:
@@ -98,8 +117,11 @@ class RpcMetrics:
 class Guard(grpc.aio.ServerInterceptor):
     """The interceptor of one listener."""
 
-    def __init__(self, identify: identity.Identify, room: Room, metrics: RpcMetrics, seconds: float) -> None:
+    def __init__(
+        self, identify: identity.Identify, room: Room, metrics: RpcMetrics, seconds: float, may: May = nobody
+    ) -> None:
         self._seconds = seconds
+        self._may = may
         self._identify = identify
         self._room = room
         self._metrics = metrics
@@ -198,8 +220,11 @@ class Guard(grpc.aio.ServerInterceptor):
         row = table.ACCESS.get(method)
         if row is None:
             raise BrokerError(Reason.CALLER_NOT_ALLOWED, f"nobody may call {method}: it has no row in the access table")
-        if row.who is table.Who.ANY_CALLER:
-            identity.enter(self._identify(context))
+        if row.who is not table.Who.ANYBODY:
+            caller = self._identify(context)
+            if (power := table.POWERS.get(row.who)) is not None and not self._may(caller, power):
+                raise not_an_operator(caller, power)
+            identity.enter(caller)
         with self._room.take(row.load):
             yield
 

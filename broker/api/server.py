@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from broker.api import identity
 from broker.api.catalog import Catalog, CatalogServicer
 from broker.api.credentials import CredentialServicer
-from broker.api.interceptors import MAX_CALL_SECONDS, Guard, Room, RpcMetrics
+from broker.api.interceptors import MAX_CALL_SECONDS, Guard, May, Room, RpcMetrics, nobody
 from tollbridge.process.tls import TlsMaterial, TlsWatch
 from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc
 
@@ -93,8 +93,10 @@ class ApiServers:
         metrics: RpcMetrics,
         limits: ConnectionLimits = ConnectionLimits(),
         call_seconds: float = MAX_CALL_SECONDS,
+        may: May = nobody,
     ) -> None:
         self._call_seconds = call_seconds
+        self._may = may
         self._options = (
             *_OPTIONS,
             ("grpc.max_receive_message_length", limits.max_request_bytes),
@@ -146,7 +148,7 @@ class ApiServers:
             if isinstance(listener, TlsListener)
             else identity.fixed(listener.caller)
         )
-        guard = Guard(identify, self._room, self._metrics, self._call_seconds)
+        guard = Guard(identify, self._room, self._metrics, self._call_seconds, self._may)
         self._guards.append(guard)
         server = grpc.aio.server(interceptors=[guard], options=self._options)
         credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(  # type: ignore[no-untyped-call]

@@ -11,12 +11,21 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from broker.access.operators import Power
+
 
 class Who(Enum):
     """Who may call an RPC. The value is how its comment says so."""
 
     ANYBODY = "anybody who can connect"
     ANY_CALLER = "any authenticated caller"
+    VIEWER = "an operator who may view"
+    REGISTRAR = "an operator who may register"
+    APPLIER = "an operator who may apply"
+
+
+POWERS: Final = MappingProxyType({Who.VIEWER: Power.VIEW, Who.REGISTRAR: Power.REGISTER, Who.APPLIER: Power.APPLY})
+"""What an `operators:` row must say for a caller to be one of them. On which databases it may act, servicers ask."""
 
 
 class Load(Enum):
