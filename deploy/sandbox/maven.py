@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.sandbox.errors import MissingEngine
@@ -21,7 +21,29 @@ JAVA_MAJOR = 17
 INSTALL_LINE = "apt-get install -y --no-install-recommends maven openjdk-17-jre-headless"
 FETCH_TIMEOUT_SECONDS = 600
 
-_GET = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get"
+_RESOLVE = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:resolve"
+
+_PROJECT = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tollbridge</groupId>
+  <artifactId>sandbox</artifactId>
+  <version>1</version>
+  <dependencies>
+{dependencies}
+  </dependencies>
+</project>
+"""
+# What it needs itself is ours to list.
+_DEPENDENCY = """\
+    <dependency>
+      <groupId>{group}</groupId>
+      <artifactId>{name}</artifactId>
+      <version>{version}</version>
+      <type>{packaging}</type>
+      <classifier>{classifier}</classifier>
+      <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>
+    </dependency>"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +55,12 @@ class Artifact:
     version: str
     sha256: str
     packaging: str = "jar"
+    classifier: str = ""
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}-{self.version}.{self.packaging}"
+        variant = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.name}-{self.version}{variant}.{self.packaging}"
 
 
 def check() -> None:
@@ -56,6 +80,17 @@ def java() -> Path:
     return Path(found).resolve()
 
 
+def listed(file: Path) -> list[Artifact]:
+    """Jars as a file lists them, one a line: ``group:name:version[:classifier] sha256``."""
+    lines = (line.split() for line in file.read_text().splitlines() if line and not line.startswith("#"))
+    return [_jar(coordinates.split(":"), sha256) for coordinates, sha256 in lines]
+
+
+def _jar(coordinates: Sequence[str], sha256: str) -> Artifact:
+    group, name, version, *classifier = coordinates
+    return Artifact(group=group, name=name, version=version, sha256=sha256, classifier="".join(classifier))
+
+
 def fetch(artifacts: Sequence[Artifact], progress: Callable[[str], None]) -> list[Path]:
     """Where they lie, in their order; at once when they are there. Blocks. Raises MissingEngine."""
     home = CACHE / "maven"
@@ -63,21 +98,35 @@ def fetch(artifacts: Sequence[Artifact], progress: Callable[[str], None]) -> lis
     # Those that start at the same time on a fresh machine must not write into one another.
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return [_fetched(artifact, home, progress) for artifact in artifacts]
+        missing = [artifact for artifact in artifacts if not _target(artifact, home).is_file()]
+        if missing:
+            check()
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            progress(f"fetching {missing[0].file_name}{more} with Maven (once)")
+            _download(missing, home)
+            for artifact in missing:
+                _accept(artifact, home)
+    return [_target(artifact, home) for artifact in artifacts]
 
 
-def _fetched(artifact: Artifact, home: Path, progress: Callable[[str], None]) -> Path:
+def _target(artifact: Artifact, home: Path) -> Path:
     # The hash is in the path, and a file gets there only after it was found right.
-    target = home / artifact.sha256[:16] / artifact.file_name
-    if target.is_file():
-        return target
-    check()
-    progress(f"fetching {artifact.file_name} with Maven (once)")
-    repository = home / "repository"
-    coordinates = f"{artifact.group}:{artifact.name}:{artifact.version}:{artifact.packaging}"
-    command = ("mvn", "--batch-mode", "--quiet", f"-Dmaven.repo.local={repository}", _GET)
+    return home / artifact.sha256[:16] / artifact.file_name
+
+
+def _place(artifact: Artifact, home: Path) -> Path:
+    """Where Maven puts it."""
+    folder = home.joinpath("repository", *artifact.group.split("."), artifact.name, artifact.version)
+    return folder / artifact.file_name
+
+
+def _download(artifacts: Sequence[Artifact], home: Path) -> None:
+    """All in one run: starting Maven takes longer than fetching a jar."""
+    project = home / "pom.xml"
+    dependencies = "\n".join(_DEPENDENCY.format(**asdict(artifact)) for artifact in artifacts)
+    project.write_text(_PROJECT.format(dependencies=dependencies))
     done = subprocess.run(
-        (*command, f"-Dartifact={coordinates}", "-Dtransitive=false"),
+        ("mvn", "--batch-mode", "--quiet", f"-Dmaven.repo.local={home / 'repository'}", "--file", project, _RESOLVE),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -85,18 +134,21 @@ def _fetched(artifact: Artifact, home: Path, progress: Callable[[str], None]) ->
         check=False,
         cwd=home,
     )
-    place = repository.joinpath(*artifact.group.split("."), artifact.name, artifact.version, artifact.file_name)
-    if done.returncode != 0 or not place.is_file():
+    if done.returncode != 0 or not all(_place(artifact, home).is_file() for artifact in artifacts):
         said = (done.stdout + done.stderr).strip()[-1500:]
-        raise MissingEngine(f"Maven could not fetch {coordinates}; can it reach its repository?\n{said}")
+        names = ", ".join(artifact.file_name for artifact in artifacts[:3])
+        raise MissingEngine(f"Maven could not fetch {names}; can it reach its repository?\n{said}")
+
+
+def _accept(artifact: Artifact, home: Path) -> None:
+    place, target = _place(artifact, home), _target(artifact, home)
     if _sha256(place) != artifact.sha256:
         place.unlink()
-        raise MissingEngine(f"{coordinates} is not the file that was expected: its SHA-256 differs")
+        raise MissingEngine(f"{artifact.file_name} is not the file that was expected: its SHA-256 differs")
     target.parent.mkdir(exist_ok=True)
     draft = target.with_suffix(".tmp")
     shutil.copyfile(place, draft)
     draft.replace(target)
-    return target
 
 
 def _sha256(file: Path) -> str:
