@@ -1,5 +1,7 @@
 """Engines: one folder per protocol, pure. An engine is a handshake script, its refusals, and sometimes a guard.
 
+`entry` is what they share: permission, login, and both once more when the credential was rejected.
+
 `ENGINES` is the registry: adding a protocol is a folder and a line here. Nothing in `proxy.net` knows one by name.
 """
 

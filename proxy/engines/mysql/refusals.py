@@ -15,6 +15,7 @@ from typing import Final
 
 from proxy.engines.mysql.wire import ServerError, error_packet, frame, parse_error
 from proxy.errors import Refused
+from proxy.model import SealedGrant
 from tollbridge.model import Endpoint
 from tollbridge.reasons import Reason
 
@@ -181,14 +182,15 @@ def refuse_plugin(plugin: bytes, user: str, decision_id: str) -> Refused:
     )
 
 
-def still_rejected(error: CredentialRejected, user: str, endpoint: Endpoint, decision_id: str) -> Refused:
+def still_rejected(error: CredentialRejected, fresh: SealedGrant) -> Refused:
     """The refusal after a second, fresh credential was rejected as well. Short: clients keep 512 bytes."""
+    user, endpoint = fresh.user, fresh.location.endpoint
     return Refused(
         Reason.DATABASE_REFUSED,
         f"{endpoint} refused a fresh token for {user!r} ({error.error.code}). Likely: the role lacks rds-db:connect on "
         f"dbuser:RESOURCE-ID/{user}; the user is not IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'; IAM "
         "authentication is off on the instance; a CNAME is registered instead of its endpoint",
-        decision_id=decision_id,
+        decision_id=fresh.decision_id,
     )
 
 

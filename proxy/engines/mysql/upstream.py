@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from proxy.engines import entry
 from proxy.engines.mysql import capabilities as caps
 from proxy.engines.mysql.refusals import (
     CredentialRejected,
@@ -42,7 +43,6 @@ from proxy.script import (
     keep_facts,
     note,
     random_bytes,
-    request_grant,
     reveal,
     start_tls,
 )
@@ -134,32 +134,17 @@ def dial(endpoint: Endpoint) -> Script[Greeting]:
 
 
 def enter(request: Request) -> Script[Entry]:
-    """From the question whether this workload may enter to the server's OK packet. Raises Refused.
-
-    A rejected credential may only mean that the session behind a shared one died: the broker is told and asked once
-    more, and the login repeated once.
-    """
-    grant = yield from _ask(request)
-    try:
-        return (yield from log_in(request, grant))
-    except CredentialRejected:
-        fresh = yield from _ask(request, rejected=grant.credential_id)
-    try:
-        return (yield from log_in(replace(request, waiting=None), fresh))
-    except CredentialRejected as error:
-        raise still_rejected(error, fresh.user, fresh.location.endpoint, fresh.decision_id) from error
-
-
-def _ask(request: Request, rejected: str = "") -> Script[SealedGrant]:
-    # A session changes its schema at will (USE), so that none is named here: see broker.access.
-    return (
-        yield from request_grant(
-            workload=request.workload,
-            database=request.database,
-            db_user=request.db_user,
-            db_name="",
-            rejected=rejected,
-        )
+    """From the question whether this workload may enter to the server's OK packet. Raises Refused."""
+    once_more = replace(request, waiting=None)  # what waited was used for the first login
+    return entry.enter(
+        lambda grant: log_in(request, grant),
+        log_in_again=lambda grant: log_in(once_more, grant),
+        workload=request.workload,
+        database=request.database,
+        db_user=request.db_user,
+        db_name="",  # a session changes its schema at will (USE): see broker.access
+        rejection=CredentialRejected,
+        still_rejected=still_rejected,
     )
 
 

@@ -15,8 +15,8 @@ from typing import Final
 from proxy.engines.postgres.causes import likely_causes
 from proxy.engines.postgres.wire import Message, error_fields, error_response
 from proxy.errors import Refused
+from proxy.model import SealedGrant
 from proxy.script import UPSTREAM
-from tollbridge.model import Endpoint
 from tollbridge.reasons import Reason
 
 MESSAGE_LIMIT: Final = 4_000
@@ -177,13 +177,14 @@ def upstream_error(message: Message, *, credential_shown: bool) -> UpstreamError
     return error
 
 
-def still_rejected(error: CredentialRejected, user: str, endpoint: Endpoint, decision_id: str) -> Refused:
+def still_rejected(error: CredentialRejected, fresh: SealedGrant) -> Refused:
     """The refusal after a second, fresh credential was rejected as well."""
+    user, endpoint = fresh.user, fresh.location.endpoint
     return Refused(
         Reason.DATABASE_REFUSED,
         f"{endpoint} refused a fresh credential for user {user!r} ({error.sqlstate} {error.text}). "
         + likely_causes(user, endpoint),
-        decision_id=decision_id,
+        decision_id=fresh.decision_id,
     )
 
 

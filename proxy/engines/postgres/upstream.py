@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from proxy.engines import entry
 from proxy.engines.postgres.auth import METHODS, refuse_method
 from proxy.engines.postgres.refusals import CredentialRejected, still_rejected, upstream_error
 from proxy.engines.postgres.wire import (
@@ -33,7 +34,7 @@ from proxy.engines.postgres.wire import (
 from proxy.errors import PeerViolation, Refused
 from proxy.inbox import Cursor
 from proxy.model import SealedGrant
-from proxy.script import UPSTREAM, Script, connect, note, receive, request_grant, send, start_tls
+from proxy.script import UPSTREAM, Script, connect, note, receive, send, start_tls
 from tollbridge.reasons import Reason
 
 ALPN: Final = ("postgresql",)
@@ -78,31 +79,15 @@ class Greeting:
 
 
 def enter(request: Request) -> Script[Greeting]:
-    """From the question whether this workload may enter to the server's ReadyForQuery. Raises Refused.
-
-    A rejected credential may only mean that the session behind a shared one died: the broker is told and asked once
-    more, and the login repeated once.
-    """
-    grant = yield from _ask(request)
-    try:
-        return (yield from log_in(request, grant))
-    except CredentialRejected:
-        fresh = yield from _ask(request, rejected=grant.credential_id)
-    try:
-        return (yield from log_in(request, fresh))
-    except CredentialRejected as error:
-        raise still_rejected(error, fresh.user, fresh.location.endpoint, fresh.decision_id) from error
-
-
-def _ask(request: Request, rejected: str = "") -> Script[SealedGrant]:
-    return (
-        yield from request_grant(
-            workload=request.workload,
-            database=request.database,
-            db_user=request.db_user,
-            db_name=request.db_name,
-            rejected=rejected,
-        )
+    """From the question whether this workload may enter to the server's ReadyForQuery. Raises Refused."""
+    return entry.enter(
+        lambda grant: log_in(request, grant),
+        workload=request.workload,
+        database=request.database,
+        db_user=request.db_user,
+        db_name=request.db_name,
+        rejection=CredentialRejected,
+        still_rejected=still_rejected,
     )
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.errors import Refused
-from tollbridge.model import Endpoint
+from proxy.model import SealedGrant
 from tollbridge.reasons import Reason
 
 LINE_LIMIT: Final = 1_000
@@ -139,8 +139,9 @@ def upstream_error(line: bytes) -> UpstreamError:
     return CredentialRejected(line) if line.startswith(REJECTED) else UpstreamError(line)
 
 
-def still_rejected(error: CredentialRejected, user: str, endpoint: Endpoint, decision_id: str) -> Refused:
+def still_rejected(error: CredentialRejected, fresh: SealedGrant) -> Refused:
     """The refusal after a second, fresh credential was rejected as well."""
+    user, endpoint = fresh.user, fresh.location.endpoint
     return Refused(
         Reason.DATABASE_REFUSED,
         f"{endpoint} refused a fresh credential for user {user!r} ({error.text}). On ElastiCache and MemoryDB the "
@@ -148,7 +149,7 @@ def still_rejected(error: CredentialRejected, user: str, endpoint: Endpoint, dec
         "cache; its user id and user name differ (ElastiCache wants them equal); the assumed role's policy lacks "
         "elasticache:Connect (memorydb:Connect) on both the cache's and the user's ARN; the token was signed for "
         "another name than the replication group's, serverless cache's or cluster's",
-        decision_id=decision_id,
+        decision_id=fresh.decision_id,
     )
 
 

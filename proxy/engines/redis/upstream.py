@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from proxy.engines import entry
 from proxy.engines.redis.login import Hello
 from proxy.engines.redis.refusals import CredentialRejected, still_rejected, upstream_error, without_password
 from proxy.engines.redis.wire import REPLY_LIMIT, encode_command, reply_size
@@ -19,7 +20,6 @@ from proxy.script import (
     now,
     peek,
     receive,
-    request_grant,
     reveal,
     send,
     start_tls,
@@ -49,31 +49,15 @@ class Entered:
 
 
 def enter(request: Request) -> Script[Entered]:
-    """Grant, connect, TLS, login. Raises Refused.
-
-    A rejected credential may only mean that the session behind a shared one died: the broker is told and asked once
-    more, and the login repeated once.
-    """
-    grant = yield from _ask(request)
-    try:
-        return (yield from log_in(request, grant))
-    except CredentialRejected:
-        fresh = yield from _ask(request, rejected=grant.credential_id)
-    try:
-        return (yield from log_in(request, fresh))
-    except CredentialRejected as error:
-        raise still_rejected(error, fresh.user, fresh.location.endpoint, fresh.decision_id) from error
-
-
-def _ask(request: Request, rejected: str = "") -> Script[SealedGrant]:
-    return (
-        yield from request_grant(
-            workload=request.workload,
-            database=request.database,
-            db_user=request.db_user,
-            db_name="",
-            rejected=rejected,
-        )
+    """Grant, connect, TLS, login. Raises Refused."""
+    return entry.enter(
+        lambda grant: log_in(request, grant),
+        workload=request.workload,
+        database=request.database,
+        db_user=request.db_user,
+        db_name="",
+        rejection=CredentialRejected,
+        still_rejected=still_rejected,
     )
 
 
