@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from broker.access.model import Decision, Policy
 from broker.audit import Audit, Signature
 from broker.errors import BrokerError
-from broker.issuers import CachingIssuer, Issuers, issuer_for
+from broker.issuers import CachingIssuer, Issuers, Prover
 from broker.model import AccountSession, ChainKey, GrantRequest, IssuedCredential, RegisteredDatabase
 from broker.registry.products import name_limit
 from broker.registry.roles import is_role
@@ -22,7 +22,7 @@ from broker.sessions.checks import check_account, check_own_account, check_parti
 from broker.sessions.errors import SessionGone
 from broker.sessions.keeper import Verdict
 from broker.sessions.pool import Pool
-from tollbridge.model import Database, Grant
+from tollbridge.model import Database, Grant, StsChallenge, StsProof
 from tollbridge.reasons import Reason
 
 NAME_MAX: Final = 255
@@ -125,12 +125,45 @@ class Grants:
     async def issue(self, request: GrantRequest) -> Grant:
         """Decide, and when allowed hand out a credential. Every outcome has its audit line. Raises BrokerError."""
         decision_id, trace = self._new_id(), _Trace()
-        try:
-            validate(request)
-            database = self._locate(request)
-            check_names(request, database.facts)
-            self._authorize(request, database, trace)
+        with self._audited_refusal(decision_id, request, trace):
+            database = self._decide(request, trace)
             credential = await self._credential(request, database, trace)
+        now = self._pool.now()
+        self._allow(decision_id, request, trace, credential, now)
+        return self._grant(decision_id, database, credential, trace, now)
+
+    async def sign_challenge(self, request: GrantRequest, challenge: StsChallenge) -> tuple[str, StsProof]:
+        """Decide anew, and when allowed sign what the database asks: the decision's id and the proof.
+
+        A grant is permission to go to the server; this is what that server is shown. Audited like one. Raises
+        BrokerError.
+        """
+        decision_id, trace = self._new_id(), _Trace()
+        with self._audited_refusal(decision_id, request, trace):
+            database = self._decide(request, trace)
+            issuer = self._issuers[database.facts.product]
+            if not isinstance(issuer, Prover):
+                raise BrokerError(
+                    Reason.INVALID_REQUEST,
+                    f"{database.facts.product} asks for no proof: IssueCredential has its credentials",
+                    metadata={"database": database.name},
+                )
+            credential, session = await self._enter(request, database, trace)
+            proof = issuer.prove(database, session, challenge)
+        self._allow(decision_id, request, trace, credential, self._pool.now())
+        return decision_id, proof
+
+    def _decide(self, request: GrantRequest, trace: _Trace) -> RegisteredDatabase:
+        validate(request)
+        database = self._locate(request)
+        check_names(request, database.facts)
+        self._authorize(request, database, trace)
+        return database
+
+    @contextmanager
+    def _audited_refusal(self, decision_id: str, request: GrantRequest, trace: _Trace) -> Iterator[None]:
+        try:
+            yield
         except BrokerError as error:
             self._deny(decision_id, request, trace, error.reason, error.message)
             # Its own error for each request: many may share the one that a session's refusal raised.
@@ -139,9 +172,12 @@ class Grants:
         except Exception as error:
             self._deny(decision_id, request, trace, Reason.INTERNAL, type(error).__name__)
             raise
-        now = self._pool.now()
+
+    def _allow(
+        self, decision_id: str, request: GrantRequest, trace: _Trace, credential: IssuedCredential, at: datetime
+    ) -> None:
         self._audit.allowed(
-            at=now,
+            at=at,
             decision_id=decision_id,
             request=request,
             rule=trace.rule,
@@ -153,7 +189,6 @@ class Grants:
                 expires_at=credential.expires_at,
             ),
         )
-        return self._grant(decision_id, database, credential, trace, now)
 
     def _locate(self, request: GrantRequest) -> RegisteredDatabase:
         database = self._registry.current().by_name.get(request.database)
@@ -185,7 +220,14 @@ class Grants:
             )
 
     async def _credential(self, request: GrantRequest, database: RegisteredDatabase, trace: _Trace) -> IssuedCredential:
-        issuer = issuer_for(self._issuers, database)
+        credential, _ = await self._enter(request, database, trace)
+        return credential
+
+    async def _enter(
+        self, request: GrantRequest, database: RegisteredDatabase, trace: _Trace
+    ) -> tuple[IssuedCredential, AccountSession]:
+        """A credential, and the session behind it."""
+        issuer = self._issuers[database.facts.product]
         key = ChainKey(
             partition=database.access.partition, sts_region=self._sts_region, hops=issuer.chain(database, request)
         )
@@ -203,7 +245,7 @@ class Grants:
             session = await self._session(database, key, issuer.need_seconds)
             credential = await issuer.issue(database, request, key, session)
         self._remember(credential, key)
-        return credential
+        return credential, session
 
     async def _session(self, database: RegisteredDatabase, key: ChainKey, need_seconds: float) -> AccountSession:
         if key.hops and not database.facts.account_id:

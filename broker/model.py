@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from broker.policies.statements import Place
-from tollbridge.model import Database, Token
+from tollbridge.model import Credential, Database, Token, as_token
 from tollbridge.secret import Secret
 
 RoleArn = str
@@ -53,6 +53,8 @@ class RegisteredDatabase:
     access: AwsAccess
     origin: Origin
     attribution: Attribution = Attribution.BROKER
+    session_policy: str = ""
+    """Where users are roles: narrows the last session of the chain to this database's own resources."""
     db_groups: tuple[str, ...] = ()
     """Redshift: groups that a database user joins for the session."""
     resource_ids: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -127,12 +129,17 @@ class GrantRequest:
 class IssuedCredential:
     """A credential with its true life."""
 
-    credential: Token
+    credential: Credential
     credential_id: str
     issued_at: datetime
     expires_at: datetime
     access_key_id: str
     """Of the session that signed it: what CloudTrail shows."""
+
+    @property
+    def token(self) -> Token:
+        """The credential of a product that logs in with user and password. Raises TypeError for others."""
+        return as_token(self.credential)
 
 
 class Issuer(Protocol):

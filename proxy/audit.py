@@ -28,6 +28,7 @@ from proxy.model import SealedGrant
 from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
 from proxy.net.services import Grants
 from tollbridge.clock import Clock
+from tollbridge.model import Credential, StsChallenge, StsProof
 from tollbridge.process.telemetry import (
     CREDENTIAL_ID,
     DATABASE,
@@ -41,7 +42,6 @@ from tollbridge.process.telemetry import (
     WORKLOAD,
 )
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 TIME: Final = "time"
 """As in the broker's audit lines, which these are read beside."""
@@ -210,17 +210,29 @@ class AuditedGrants:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         """As the grants behind it. Raises Refused also while the audit log stands still."""
+        self._check()
+        return await self._grants.request(
+            workload=workload, database=database, db_user=db_user, db_name=db_name, rejected=rejected
+        )
+
+    async def sign_challenge(
+        self, *, workload: str, database: str, db_user: str, db_name: str, challenge: StsChallenge
+    ) -> StsProof:
+        """As the grants behind it. Raises Refused also while the audit log stands still."""
+        self._check()
+        return await self._grants.sign_challenge(
+            workload=workload, database=database, db_user=db_user, db_name=db_name, challenge=challenge
+        )
+
+    def _check(self) -> None:
         if self._writer.full:
             raise Refused(
                 Reason.INTERNAL,
                 "the audit log of this proxy cannot be written, so it lets nobody in: have its operator look at the "
                 "disk or the log collector",
             )
-        return await self._grants.request(
-            workload=workload, database=database, db_user=db_user, db_name=db_name, rejected=rejected
-        )
 
 
 def _cut(text: str, limit: int) -> str:

@@ -31,9 +31,8 @@ from proxy.script import Note, Script
 from proxy.settings import ProxySettings
 from tollbridge.client import Client, RpcFailed, Synced, Upsert
 from tollbridge.clock import Clock
-from tollbridge.model import Database
+from tollbridge.model import Credential, Database, StsChallenge, StsProof
 from tollbridge.reasons import ROWS, Reason
-from tollbridge.secret import Secret
 
 T = TypeVar("T")
 
@@ -150,7 +149,7 @@ class _AskedGrants:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         """Raises Refused."""
         self._report.current = GRANT
         try:
@@ -161,15 +160,26 @@ class _AskedGrants:
             if failed.reason is Reason.DATABASE_REFUSED:  # the grant was good: this is why the login failed
                 self._report.current = LOGIN
             raise Refused(failed.reason, failed.message) from failed
+        wish = Wish(workload=workload, database=database, db_user=db_user, db_name=db_name)
+        sealed, credential = seal(wish, grant, reused=bool(rejected))
         again = "another one, after the database refused the first: " if rejected else ""
         self._report.done(
             GRANT,
-            f"{again}user {grant.credential.user}, decision {grant.decision_id}, "
+            f"{again}user {sealed.user}, decision {grant.decision_id}, "
             f"expires at {grant.expires_at.isoformat(timespec='seconds')}",
         )
-        return seal(
-            Wish(workload=workload, database=database, db_user=db_user, db_name=db_name), grant, reused=bool(rejected)
-        )
+        return sealed, credential
+
+    async def sign_challenge(
+        self, *, workload: str, database: str, db_user: str, db_name: str, challenge: StsChallenge
+    ) -> StsProof:
+        """Raises Refused."""
+        try:
+            return await self._client.sign_challenge(
+                database=database, db_user=db_user, challenge=challenge, db_name=db_name, workload=workload
+            )
+        except RpcFailed as failed:
+            raise Refused(failed.reason, failed.message) from failed
 
 
 class _NoCatalog:

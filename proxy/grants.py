@@ -27,10 +27,9 @@ from proxy.errors import Refused
 from proxy.model import Location, SealedGrant
 from tollbridge.client import RpcFailed
 from tollbridge.clock import Clock
-from tollbridge.model import Grant
+from tollbridge.model import Credential, Grant, StsChallenge, StsProof, Token
 from tollbridge.process.telemetry import DECISION_ID
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 HELD_LIMIT: Final = 4096
 """Grants held. One is some 3 KB, most of it the token: 12 MB. Past it the longest unused goes."""
@@ -60,6 +59,12 @@ class Broker(Protocol):
         requested_ttl: timedelta | None = None,
         rejected: str = "",
     ) -> Grant:
+        """Raises RpcFailed."""
+        ...
+
+    async def sign_challenge(
+        self, database: str, db_user: str, challenge: StsChallenge, db_name: str = "", workload: str = ""
+    ) -> StsProof:
         """Raises RpcFailed."""
         ...
 
@@ -205,8 +210,8 @@ class GrantCache:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str = ""
-    ) -> tuple[SealedGrant, Secret]:
-        """A grant and its password, apart. Raises Refused.
+    ) -> tuple[SealedGrant, Credential]:
+        """A grant and its credential, apart. Raises Refused.
 
         `rejected` is the credential the database has just refused: it is dropped, and the broker is asked with it.
         """
@@ -226,6 +231,17 @@ class GrantCache:
             flight = self._flight(wish, rejected if held is None else "")
             outcome = await self._answer(flight, may_give_up=usable is not None)
         return self._settle(wish, usable, outcome)
+
+    async def sign_challenge(
+        self, *, workload: str, database: str, db_user: str, db_name: str, challenge: StsChallenge
+    ) -> StsProof:
+        """The broker's answer to what a server asks: each is for one login, so nothing is kept. Raises Refused."""
+        try:
+            return await self._broker.sign_challenge(
+                database=database, db_user=db_user, challenge=challenge, db_name=db_name, workload=workload
+            )
+        except RpcFailed as failed:
+            raise Refused(failed.reason, failed.message, decision_id=failed.metadata.get(DECISION_ID, "")) from failed
 
     async def aclose(self) -> None:
         """End every question under way."""
@@ -311,7 +327,7 @@ class GrantCache:
         if not outcome.retryable:
             self._held.drop(wish)
 
-    def _settle(self, wish: Wish, usable: Held | None, outcome: Held | Denial) -> tuple[SealedGrant, Secret]:
+    def _settle(self, wish: Wish, usable: Held | None, outcome: Held | Denial) -> tuple[SealedGrant, Credential]:
         """What one login gets. Raises Refused."""
         if isinstance(outcome, Held):
             return seal(wish, outcome.grant, reused=False)
@@ -322,13 +338,13 @@ class GrantCache:
         raise outcome.refused()
 
 
-def seal(wish: Wish, grant: Grant, *, reused: bool) -> tuple[SealedGrant, Secret]:
-    """What an engine may see of a grant, and apart from it the password."""
+def seal(wish: Wish, grant: Grant, *, reused: bool) -> tuple[SealedGrant, Credential]:
+    """What an engine may see of a grant, and apart from it the credential."""
     sealed = SealedGrant(
         location=Location(database=wish.database, endpoint=grant.endpoint, tls=grant.tls),
         decision_id=grant.decision_id,
         credential_id=grant.credential_id,
-        user=grant.credential.user,
+        user=grant.credential.user if isinstance(grant.credential, Token) else wish.db_user,
         reused=reused,
     )
-    return sealed, grant.credential.password
+    return sealed, grant.credential

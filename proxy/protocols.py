@@ -11,9 +11,8 @@ from typing import Protocol
 from proxy.errors import Refused
 from proxy.model import Location, SealedGrant
 from proxy.net.services import Grants
-from tollbridge.model import Database
+from tollbridge.model import Credential, Database, StsChallenge, StsProof
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 
 class Known(Protocol):
@@ -46,11 +45,20 @@ class OneProtocol:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
-        """A grant and its password, apart. Raises Refused."""
+    ) -> tuple[SealedGrant, Credential]:
+        """A grant and its credential, apart. Raises Refused."""
         self._check(database)
         return await self._grants.request(
             workload=workload, database=database, db_user=db_user, db_name=db_name, rejected=rejected
+        )
+
+    async def sign_challenge(
+        self, *, workload: str, database: str, db_user: str, db_name: str, challenge: StsChallenge
+    ) -> StsProof:
+        """The proof that a server asks for. Raises Refused."""
+        self._check(database)
+        return await self._grants.sign_challenge(
+            workload=workload, database=database, db_user=db_user, db_name=db_name, challenge=challenge
         )
 
     def _check(self, name: str) -> None:

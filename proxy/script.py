@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from proxy.errors import PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location, PeerFacts, SealedGrant
+from tollbridge.model import SigningKey, StsProof
 
 T = TypeVar("T")
 
@@ -148,6 +149,25 @@ class Reveal:
 
 
 @dataclass(frozen=True, slots=True)
+class RevealKey:
+    """Open a sealed grant of derived keys. -> SigningKey, under the same conditions as Reveal."""
+
+    grant: SealedGrant
+
+
+@dataclass(frozen=True, slots=True)
+class SignChallenge:
+    """Have the broker answer what the server asks, for a grant that holds no secret. -> StsProof; throws Refused.
+
+    Under the same conditions as Reveal. A host other than the grant's own is a PeerViolation, and nobody is asked.
+    """
+
+    grant: SealedGrant
+    nonce: bytes
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Random:
     """Unpredictable bytes. -> bytes."""
 
@@ -181,6 +201,8 @@ Effect = (
     | Recall
     | Connect
     | Reveal
+    | RevealKey
+    | SignChallenge
     | Random
     | Now
     | Note
@@ -263,6 +285,18 @@ def reveal(grant: SealedGrant) -> Script[str]:
     """The password of a grant, to a server that proved who it is."""
     password: str = yield Reveal(grant)
     return password
+
+
+def reveal_key(grant: SealedGrant) -> Script[SigningKey]:
+    """The derived keys of a grant, once the server has proved who it is."""
+    key: SigningKey = yield RevealKey(grant)
+    return key
+
+
+def sign_challenge(grant: SealedGrant, *, nonce: bytes, host: str) -> Script[StsProof]:
+    """The broker's answer to what a server asks that proved who it is."""
+    proof: StsProof = yield SignChallenge(grant, nonce, host)
+    return proof
 
 
 def random_bytes(count: int) -> Script[bytes]:

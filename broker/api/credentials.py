@@ -8,7 +8,7 @@ import grpc
 
 from broker.api import convert, identity
 from broker.model import GrantRequest
-from tollbridge.model import Grant
+from tollbridge.model import Grant, StsChallenge, StsProof
 from tollbridge.v1 import credential_service_pb2 as pb
 from tollbridge.v1 import credential_service_pb2_grpc
 
@@ -18,6 +18,10 @@ class Issues(Protocol):
 
     async def issue(self, request: GrantRequest) -> Grant:
         """Decide and issue. Raises BrokerError."""
+        ...
+
+    async def sign_challenge(self, request: GrantRequest, challenge: StsChallenge) -> tuple[str, StsProof]:
+        """Decide and sign: the decision's id and the proof. Raises BrokerError."""
         ...
 
 
@@ -33,3 +37,11 @@ class CredentialServicer(credential_service_pb2_grpc.CredentialServiceServicer):
         """One decision, one credential."""
         asked = convert.grant_request(request, identity.current_caller())
         return convert.grant(await self._grants.issue(asked))
+
+    async def SignChallenge(  # noqa: N802 - the contract's name
+        self, request: pb.SignChallengeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SignChallengeResponse:
+        """One decision, one proof."""
+        asked, challenge = convert.challenge_request(request, identity.current_caller())
+        decision_id, proof = await self._grants.sign_challenge(asked, challenge)
+        return convert.proof(decision_id, proof)

@@ -47,6 +47,7 @@ class AccessRow:
 ACCESS: Final[Mapping[str, AccessRow]] = MappingProxyType(
     {
         "/tollbridge.v1.CredentialService/IssueCredential": AccessRow(Who.ANY_CALLER, Load.CALL),
+        "/tollbridge.v1.CredentialService/SignChallenge": AccessRow(Who.ANY_CALLER, Load.CALL),
         "/tollbridge.v1.CatalogService/ListDatabases": AccessRow(Who.ANY_CALLER, Load.CALL),
         "/tollbridge.v1.CatalogService/WatchDatabases": AccessRow(Who.ANY_CALLER, Load.WATCH),
         # Health tells nothing but up or down. On mTLS listeners a trusted certificate is needed all the same.

@@ -7,6 +7,9 @@ presigned.py    what is common where the password is a presigned request
   caches.py     ElastiCache, ElastiCache Serverless, MemoryDB
   dsql.py       Aurora DSQL
 token_cache.py  tokens shared by all workloads
+roles.py        what is common where the db_user is a role
+  signing.py    DynamoDB, OpenSearch, OpenSearch Serverless, Keyspaces: derived SigV4 keys
+  challenge.py  DocumentDB: the broker signs what the server asks
 redshift.py     Redshift, Redshift Serverless: AWS makes the password
 fetched.py      such passwords, kept to their stated end
 """
@@ -16,19 +19,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from broker.audit import Counters
-from broker.errors import BrokerError
 from broker.issuers.caches import CacheIssuer
+from broker.issuers.challenge import ChallengeIssuer
 from broker.issuers.dsql import DsqlIssuer
 from broker.issuers.presign import DerivedKeys
 from broker.issuers.rds import RdsIssuer
 from broker.issuers.redshift import RedshiftIssuer, RedshiftServerlessIssuer
+from broker.issuers.signing import SERVICES, SigningKeyIssuer
 from broker.model import AccountSession, ChainKey, GrantRequest, Issuer, Redshift, RegisteredDatabase
 from broker.sessions.keeper import Surroundings
-from tollbridge.model import Product
-from tollbridge.reasons import Reason
+from tollbridge.model import Product, StsChallenge, StsProof
 
 
 class CachingIssuer(Issuer, Protocol):
@@ -62,6 +65,15 @@ class CachingIssuer(Issuer, Protocol):
         ...
 
 
+@runtime_checkable
+class Prover(Protocol):
+    """An issuer that answers what a database asks during the login."""
+
+    def prove(self, database: RegisteredDatabase, session: AccountSession, challenge: StsChallenge) -> StsProof:
+        """Signed by that session. Raises BrokerError."""
+        ...
+
+
 Issuers = Mapping[Product, CachingIssuer]
 
 
@@ -78,8 +90,11 @@ def make_issuers(
     keys = DerivedKeys()
     rds = RdsIssuer(now=now, broker_name=broker_name, keys=keys, counters=counters)
     caches = CacheIssuer(now=now, broker_name=broker_name, keys=keys, counters=counters)
+    signing = SigningKeyIssuer(now=now, broker_name=broker_name, keys=keys)
     world = Surroundings(now=now, monotonic=monotonic, jitter=jitter, counters=counters.passwords)
     return {
+        **dict.fromkeys(SERVICES, signing),
+        Product.DOCDB: ChallengeIssuer(now=now, broker_name=broker_name, keys=keys),
         Product.RDS: rds,
         Product.RDSPROXY: rds,
         Product.DSQL: DsqlIssuer(now=now, broker_name=broker_name, keys=keys, counters=counters),
@@ -94,16 +109,3 @@ def make_issuers(
 async def close_issuers(issuers: Issuers) -> None:
     """End what they have under way."""
     await asyncio.gather(*(issuer.close() for issuer in {id(issuer): issuer for issuer in issuers.values()}.values()))
-
-
-def issuer_for(issuers: Issuers, database: RegisteredDatabase) -> CachingIssuer:
-    """The issuer of a database's product. Raises PRODUCT_UNSUPPORTED."""
-    issuer = issuers.get(database.facts.product)
-    if issuer is None:
-        raise BrokerError(
-            Reason.PRODUCT_UNSUPPORTED,
-            f"this broker issues no credentials for {database.facts.product} yet (database {database.name!r});"
-            f" it does for {', '.join(sorted(issuers))}",
-            metadata={"product": database.facts.product.value, "database": database.name},
-        )
-    return issuer

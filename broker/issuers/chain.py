@@ -35,6 +35,7 @@ def role_hops(database: RegisteredDatabase, request: GrantRequest, *, broker_nam
         duration_seconds=min(access.session_duration_seconds, ROLE_SECONDS),
         external_id=Secret("") if through else access.external_id,
         tags=tags,
+        session_policy=database.session_policy,
     )
     if not through:
         return (last,)

@@ -9,20 +9,6 @@ from broker.model import RegisteredDatabase
 from tollbridge.model import Database, Product, Protocol, TrustStore
 from tollbridge.reasons import Reason
 
-ISSUED: Final = frozenset(
-    {
-        Product.RDS,
-        Product.RDSPROXY,
-        Product.DSQL,
-        Product.ELASTICACHE,
-        Product.ELASTICACHE_SERVERLESS,
-        Product.MEMORYDB,
-        Product.REDSHIFT,
-        Product.REDSHIFT_SERVERLESS,
-    }
-)
-"""Products the broker can issue credentials for in this version."""
-
 PROTOCOLS: Final = {
     Product.RDS: {Protocol.POSTGRES, Protocol.MYSQL},
     Product.RDSPROXY: {Protocol.POSTGRES, Protocol.MYSQL},

@@ -87,7 +87,14 @@ def _version(by_name: Mapping[str, RegisteredDatabase]) -> str:
     for name in sorted(by_name):
         database = by_name[name]
         secret = hashlib.sha256(database.access.external_id.reveal().encode()).hexdigest()
-        for part in (database.facts, database.access, secret, database.origin, database.attribution):
+        for part in (
+            database.facts,
+            database.access,
+            secret,
+            database.origin,
+            database.attribution,
+            database.session_policy,
+        ):
             content.update(f"{part!r}\n".encode())
         content.update(f"{sorted(database.resource_ids.items())!r}\n".encode())
     return content.hexdigest()[:16]

@@ -16,7 +16,7 @@ from broker.registry import address
 from broker.registry.arns import ParsedRole, is_account_id, parse_role_arn, partition_of_region
 from broker.registry.endpoints import AwsEndpoint, parse_endpoint
 from broker.registry.links import AccountLink, AccountLinks
-from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, ISSUED, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
+from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
 from broker.registry.trust import read_ca
 from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, StaticDatabase
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts, TlsMode, TrustStore
@@ -205,9 +205,6 @@ class _Reader:
                 f"{self.who} protocol {self.protocol.value!r} does not fit its URI: {self.product} speaks {speaks}"
             )
             yield Finding(self.core.at("protocol"), message, f"protocol: {speaks}")
-        elif self.product and self.product not in ISSUED:
-            message = f"no issuer yet for {self.product}: logins will be refused with PRODUCT_UNSUPPORTED"
-            yield Finding(self.core.at("protocol"), message, warning=True)
         name = IDENTIFIERS.get(self.product) if self.product and self.endpoint else None
         if name and not self.ids.get(name):
             message = f"{self.who} {self.product} has no {name}, and its URI does not name it"

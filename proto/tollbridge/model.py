@@ -114,6 +114,56 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """Derived SigV4 keys of one session: each signs for one service, one region and one UTC day."""
+
+    access_key_id: str
+    session_token: Secret
+    region: str
+    service: str
+    """SigV4's name: dynamodb, es, aoss, cassandra."""
+    keys: Mapping[str, Secret] = field(hash=False)
+    """UTC date (YYYYMMDD) -> the key of that day, 32 bytes in hexadecimal."""
+
+    def key_of(self, date: str) -> bytes | None:
+        """The key of a UTC date (YYYYMMDD); None for a day on which this grant is not used."""
+        key = self.keys.get(date)
+        return None if key is None else bytes.fromhex(key.reveal())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """No secret at all: the broker answers what the server asks during the login."""
+
+    host: str
+    """The one STS host that it signs for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StsChallenge:
+    """What a server of the MONGODB-AWS mechanism asks: a GetCallerIdentity signed for a host, over a nonce."""
+
+    nonce: bytes
+    """64 bytes: the client's 32 and the server's 32."""
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StsProof:
+    """The answer: who shows it can say who it is to STS, and nothing else."""
+
+    authorization: Secret
+    """The Authorization header."""
+    date: str
+    """The X-Amz-Date header."""
+    session_token: Secret
+
+
+Credential = Token | SigningKey | Challenge
+"""What is issued for a login."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """An allowed decision: a credential, where it may be shown, and how long each part lasts."""
 
@@ -122,7 +172,7 @@ class Grant:
     """Names the credential, which many decisions may share. Not a secret."""
     endpoint: Endpoint
     tls: TlsFacts
-    credential: Token
+    credential: Credential
     issued_at: datetime
     expires_at: datetime
     """When the database stops accepting the credential for new logins."""
@@ -133,3 +183,15 @@ class Grant:
     policy_version: str = ""
     decided_at: datetime | None = None
     """When the decision was made, by the clock all other instants are read on; None when the broker did not say."""
+
+    @property
+    def token(self) -> Token:
+        """The credential of a product that logs in with user and password. Raises TypeError for others."""
+        return as_token(self.credential)
+
+
+def as_token(credential: Credential) -> Token:
+    """A credential that is a token. Raises TypeError for others."""
+    if not isinstance(credential, Token):
+        raise TypeError(f"this database issues a {type(credential).__name__}, not a user and a password")
+    return credential

@@ -31,6 +31,7 @@ from proxy.net.services import Services
 from proxy.net.sessions import Place
 from proxy.net.tls import expected_name, explain
 from proxy.net.transport import TAIL_BYTES, Link
+from proxy.net.vault import Vault, same_server
 from proxy.script import (
     AwaitClose,
     Buffered,
@@ -47,12 +48,14 @@ from proxy.script import (
     Receive,
     RequestGrant,
     Reveal,
+    RevealKey,
     Script,
     Send,
+    SignChallenge,
     StartTls,
 )
+from tollbridge.model import StsChallenge, StsProof
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 __all__ = ["Driver", "Services"]
 
@@ -85,7 +88,7 @@ class Driver:
         self._facts = facts
         self._client_facts: PeerFacts | None = None
         self._notes: dict[str, str] = {}
-        self._grants: list[tuple[SealedGrant, Secret]] = []
+        self._vault = Vault()
         self._asked: RequestGrant | None = None
         self._destination: Location | Place | None = None
         self._granted = False
@@ -144,16 +147,16 @@ class Driver:
         """User and password of a fresh grant for the session that runs, for guards. Raises Refused."""
         if self._asked is None:
             raise LocalFault("a guard wants a grant and the login had none")
-        self._grants.clear()  # a session may renew as often as its client likes: one is kept at a time
+        self._vault.clear()  # a session may renew as often as its client likes: one is kept at a time
         grant = await self._request(self._asked)
-        if self._verified is not None and not _same_server(grant.location, self._verified):
+        if self._verified is not None and not same_server(grant.location, self._verified):
             raise Refused(
                 Reason.UPSTREAM_TLS_UNVERIFIED,
                 f"database {grant.location.database!r} is registered at another endpoint or with other TLS facts since "
                 "this session began: connect again",
                 decision_id=grant.decision_id,
             )
-        return grant.user, self._reveal(grant)
+        return grant.user, self._vault.password(grant, self._proven)
 
     async def _drive(self, script: Script[T]) -> T:
         reply: Any = None
@@ -210,7 +213,11 @@ class Driver:
             case Connect():
                 await self._connect()
             case Reveal(grant):
-                return self._reveal(grant)
+                return self._vault.password(grant, self._proven)
+            case RevealKey(grant):
+                return self._vault.signing_key(grant, self._proven)
+            case SignChallenge():
+                return await self._sign_challenge(effect)
             case Locate(database):
                 self._destination, self._granted = self._services.catalog.locate(database), False
                 return self._destination
@@ -267,7 +274,7 @@ class Driver:
         )
         self._asked = replace(asked, rejected="")
         try:
-            grant, secret = await self._services.grants.request(
+            grant, credential = await self._services.grants.request(
                 workload=asked.workload,
                 database=asked.database,
                 db_user=asked.db_user,
@@ -280,7 +287,7 @@ class Driver:
         self._facts = replace(
             self._facts, decision_id=grant.decision_id, credential_id=grant.credential_id, reused=grant.reused
         )
-        self._grants.append((grant, secret))
+        self._vault.put(grant, credential)
         self._destination, self._granted = grant.location, True
         if self.upstream is not None and self._slot is None:
             await self._take_place(grant.location.database)
@@ -350,18 +357,23 @@ class Driver:
             self._observer.step(Step(name="tls", detail=detail, seconds=asyncio.get_running_loop().time() - started))
         return PeerFacts(sni=None, alpn=tls.selected_alpn_protocol(), identity=None)
 
-    def _reveal(self, grant: SealedGrant) -> str:
-        """The one place where a secret leaves its seal."""
-        secret = next((secret for known, secret in self._grants if known is grant), None)
-        if secret is None:
-            raise LocalFault("a script reveals a grant that this login was not given")
-        if self.upstream is None or not self.upstream.encrypted or self._verified is None:
-            raise LocalFault("a script reveals a grant before upstream has proved who it is")
-        if not _same_server(grant.location, self._verified):
-            raise LocalFault("a script reveals a grant to another server than it was given for")
-        return secret.reveal()
+    @property
+    def _proven(self) -> Location | None:
+        """The place that upstream is connected to, on verified TLS; None while nothing is proved."""
+        return self._verified if self.upstream is not None and self.upstream.encrypted else None
 
-
-def _same_server(one: Location, other: Location) -> bool:
-    """Whether what was verified for the one holds for the other."""
-    return (one.endpoint, one.tls) == (other.endpoint, other.tls)
+    async def _sign_challenge(self, effect: SignChallenge) -> StsProof:
+        """The broker's answer to the server's question, asked as the login's own grant was."""
+        asked = self._asked
+        challenge = self._vault.challenge(
+            effect.grant, self._proven, StsChallenge(nonce=effect.nonce, host=effect.host)
+        )
+        if asked is None:
+            raise LocalFault("a script has a challenge signed and no grant was asked for")
+        return await self._services.grants.sign_challenge(
+            workload=asked.workload,
+            database=asked.database,
+            db_user=asked.db_user,
+            db_name=asked.db_name,
+            challenge=challenge,
+        )

@@ -12,7 +12,7 @@ from proxy.net.gate import Gate
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
 from tollbridge.clock import Clock
-from tollbridge.secret import Secret
+from tollbridge.model import Credential, StsChallenge, StsProof
 
 
 class Grants(Protocol):
@@ -20,11 +20,17 @@ class Grants(Protocol):
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
-        """A grant and its password, apart. Raises Refused.
+    ) -> tuple[SealedGrant, Credential]:
+        """A grant and its credential, apart. Raises Refused.
 
         `rejected` is the credential_id of a grant whose credential the database has refused, or empty.
         """
+        ...
+
+    async def sign_challenge(
+        self, *, workload: str, database: str, db_user: str, db_name: str, challenge: StsChallenge
+    ) -> StsProof:
+        """The proof that a server asks for, where a grant's credential is a Challenge. Never kept. Raises Refused."""
         ...
 
 

@@ -23,7 +23,18 @@ from broker.model import AwsAccess, GrantRequest, Origin, RegisteredDatabase
 from tests.support.ca import TestCa
 from tests.support.clock import FakeClock
 from tollbridge.client import Client, Identity
-from tollbridge.model import Database, Endpoint, Grant, Product, Protocol, TlsFacts, Token, TrustStore
+from tollbridge.model import (
+    Database,
+    Endpoint,
+    Grant,
+    Product,
+    Protocol,
+    StsChallenge,
+    StsProof,
+    TlsFacts,
+    Token,
+    TrustStore,
+)
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.process.telemetry import Counters
 from tollbridge.process.tls import TlsWatch
@@ -81,6 +92,14 @@ class FakeGrants:
             usable_until=now + timedelta(minutes=14),
             policy_version="p1",
         )
+
+    async def sign_challenge(self, request: GrantRequest, challenge: StsChallenge) -> tuple[str, StsProof]:
+        """A proof that says what was asked, or the planned error."""
+        self.asked.append(request)
+        if request.database in self.raises:
+            raise self.raises[request.database]
+        said = f"{challenge.host} {challenge.nonce.hex()}"
+        return "d-2", StsProof(authorization=Secret(said), date="20300101T000000Z", session_token=Secret(PASSWORD))
 
 
 class House:

@@ -154,7 +154,7 @@ async def test_a_credential_comes_out_with_one_assume_role_and_one_audit_line_ea
         grants = [await client.issue_credential("orders", "app") for _ in range(3)]
         decisions = it.audit()
     assert grants[0].endpoint == listed.endpoint
-    assert "X-Amz-Signature" in grants[0].credential.password.reveal()
+    assert "X-Amz-Signature" in grants[0].token.password.reveal()
     assert len({grant.credential_id for grant in grants}) == 1
     assert [(hop.role_arn, hop.external_id.reveal()) for hop in sts.assumed] == [
         ("arn:aws:iam::222222222222:role/access", EXTERNAL_ID)

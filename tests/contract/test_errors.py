@@ -22,7 +22,7 @@ async def test_a_grant_arrives_whole(house: House) -> None:
         grant = await client.issue_credential("orders", "app")
     assert grant == await house.grants.issue(house.grants.asked[0])
     assert PASSWORD not in repr(grant)
-    assert grant.credential.password.reveal() == PASSWORD
+    assert grant.token.password.reveal() == PASSWORD
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -65,7 +65,7 @@ async def broker(bridge: Bridge) -> AsyncIterator[Client]:
 async def issue(broker: Client, name: str, db_user: str, db_name: str = "") -> Grant:
     """A grant, whose password is looked for in the end."""
     grant = await broker.issue_credential(name, db_user, db_name)
-    ISSUED.add(grant.credential.password.reveal())
+    ISSUED.add(grant.token.password.reveal())
     return grant
 
 
@@ -74,8 +74,8 @@ def who_am_i(world: World, name: str, grant: Grant) -> str:
     client = redis.Redis(
         host="127.0.0.1",
         port=world.database(name).local_port,
-        username=grant.credential.user,
-        password=grant.credential.password.reveal(),
+        username=grant.token.user,
+        password=grant.token.password.reveal(),
         ssl=True,
         ssl_ca_certs=world.ca_cert_file,
         ssl_check_hostname=False,  # it is dialled by address here
@@ -92,8 +92,8 @@ def current_user(world: World, name: str, grant: Grant) -> str:
         host=database.host,
         hostaddr="127.0.0.1",
         port=database.local_port,
-        user=grant.credential.user,
-        password=grant.credential.password.reveal(),
+        user=grant.token.user,
+        password=grant.token.password.reveal(),
         dbname="app",
         sslmode="verify-full",
         sslrootcert=world.ca_cert_file,
@@ -145,7 +145,7 @@ async def test_a_warehouse_takes_the_password(
 ) -> None:
     """Under the name that AWS returned."""
     grant = await issue(broker, name, db_user, "app")
-    assert grant.credential.user == logged_in
+    assert grant.token.user == logged_in
     assert current_user(whole_world, name, grant).startswith(logged_in)
 
 

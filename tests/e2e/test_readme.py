@@ -74,6 +74,6 @@ def test_the_client_example_gets_a_grant(bridge: Bridge) -> None:
     """A service that calls the broker itself."""
     code = here(example("client"), bridge)
     program = "import asyncio\n\nasync def main():\n" + textwrap.indent(code, "    ")
-    program += "\n    print(grant.credential.user, grant.credential.password)\n\nasyncio.run(main())\n"
+    program += "\n    print(grant.token.user, grant.token.password)\n\nasyncio.run(main())\n"
     answer = run(sys.executable, "-c", program)
     assert answer.stdout.strip() == "app Secret(hidden)", answer.stderr

@@ -183,7 +183,7 @@ async def ask_directly(bridge: Bridge, found: Evidence) -> None:
         grant = await broker.issue_credential("rds-postgres", "app", "app")
         again = await broker.issue_credential("rds-postgres", "app", "app", rejected="0" * 16)
         for given in (grant, again):
-            found.passwords.append(given.credential.password.reveal())
+            found.passwords.append(given.token.password.reveal())
             found.answers.append(f"{given!r} {given}")
         for database, user in (("rds-postgres", "admin"), ("no-such", "app"), ("wrong-id", "app"), ("no-trust", "a")):
             with pytest.raises(RpcFailed) as failed:

@@ -253,6 +253,6 @@ async def test_a_service_that_asks_the_broker_itself_gets_in_with_its_grant(brid
     world = bridge.world
     direct = (
         f"host={grant.endpoint.host} hostaddr=127.0.0.1 port={world.database('rds-postgres').local_port} dbname=app "
-        f"user={grant.credential.user} sslmode=verify-full sslrootcert={world.ca_cert_file}"
+        f"user={grant.token.user} sslmode=verify-full sslrootcert={world.ca_cert_file}"
     )
-    assert await enter(f"{direct} password='{grant.credential.password.reveal()}'") == "app"
+    assert await enter(f"{direct} password='{grant.token.password.reveal()}'") == "app"

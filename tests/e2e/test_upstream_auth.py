@@ -24,7 +24,8 @@ from proxy.net.sessions import Address, Sessions
 from proxy.net.tls import TrustStores, UpstreamTls
 from proxy.net.transport import Link
 from tests.support.clock import FakeClock
-from tollbridge.model import Endpoint, TlsFacts, TrustStore
+from tests.support.proofs import NoProofs
+from tollbridge.model import Credential, Endpoint, TlsFacts, Token, TrustStore
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -32,7 +33,7 @@ USERS = ("cleartextuser", "md5user", "scramuser")
 
 
 @dataclass(frozen=True, slots=True)
-class Passwords:
+class Passwords(NoProofs):
     """Grants and locations of one server, with passwords for credentials."""
 
     world: World
@@ -48,7 +49,7 @@ class Passwords:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         number = "second" if rejected else "first"
         grant = SealedGrant(
             location=self.locate(database),
@@ -57,7 +58,7 @@ class Passwords:
             user=db_user,
             reused=False,
         )
-        return grant, Secret(self.passwords[db_user])
+        return grant, Token(user=db_user, password=Secret(self.passwords[db_user]))
 
 
 class RememberingDialer(Dialer):

@@ -32,7 +32,8 @@ from proxy.script import (
     send,
     start_tls,
 )
-from tollbridge.model import Endpoint, TlsFacts
+from tests.support.proofs import NoProofs
+from tollbridge.model import Credential, Endpoint, TlsFacts, Token
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -117,7 +118,7 @@ class ToyEngine:
         return encode(Refused(reason, message))
 
 
-class ToyGrants:
+class ToyGrants(NoProofs):
     """A `Grants` and a `Catalog`: one database, one password."""
 
     PASSWORD = "open sesame"
@@ -134,7 +135,7 @@ class ToyGrants:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         """Allowed, unless `refusal` is set."""
         self.asked += 1
         if self.refusal is not None:
@@ -142,7 +143,7 @@ class ToyGrants:
         grant = SealedGrant(
             location=self.location, decision_id=f"d{self.asked}", credential_id="c1", user=db_user, reused=False
         )
-        return grant, Secret(self.PASSWORD)
+        return grant, Token(user=db_user, password=Secret(self.PASSWORD))
 
 
 class ListLog:

@@ -19,7 +19,7 @@ from tollbridge.client.errors import RpcFailed, unavailable
 from tollbridge.client.events import Event
 from tollbridge.client.view import View, known
 from tollbridge.clock import Clock
-from tollbridge.model import Database, Grant
+from tollbridge.model import Database, Grant, StsChallenge, StsProof
 from tollbridge.process import tls
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
@@ -108,6 +108,23 @@ class Client:
         answer = await self._call("credentials", "IssueCredential", request)
         try:
             return convert.on_our_clock(convert.grant(answer), self._clock.now())
+        except convert.NotUnderstood as error:
+            raise self._not_understood(error) from error
+
+    async def sign_challenge(
+        self, database: str, db_user: str, challenge: StsChallenge, db_name: str = "", workload: str = ""
+    ) -> StsProof:
+        """Have the broker answer what a server asks during the login, where a grant's credential is a Challenge."""
+        request = credential_service_pb2.SignChallengeRequest(
+            database=database,
+            db_user=db_user,
+            db_name=db_name,
+            workload=workload,
+            mongodb_aws=credential_service_pb2.MongodbAwsChallenge(nonce=challenge.nonce, host=challenge.host),
+        )
+        answer = await self._call("credentials", "SignChallenge", request)
+        try:
+            return convert.proof(answer)
         except convert.NotUnderstood as error:
             raise self._not_understood(error) from error
 

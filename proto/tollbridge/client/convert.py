@@ -10,7 +10,21 @@ from typing import Final, TypeVar
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tollbridge.model import Database, Endpoint, Grant, Product, Protocol, TlsFacts, TlsMode, Token, TrustStore
+from tollbridge.model import (
+    Challenge,
+    Credential,
+    Database,
+    Endpoint,
+    Grant,
+    Product,
+    Protocol,
+    SigningKey,
+    StsProof,
+    TlsFacts,
+    TlsMode,
+    Token,
+    TrustStore,
+)
 from tollbridge.secret import Secret
 from tollbridge.v1 import credential_service_pb2, database_pb2
 
@@ -44,14 +58,12 @@ def database(message: database_pb2.Database) -> Database:
 
 def grant(message: credential_service_pb2.IssueCredentialResponse) -> Grant:
     """An allowed decision. Raises NotUnderstood."""
-    if message.WhichOneof("credential") != "token":
-        raise NotUnderstood("a grant without a credential of a kind this client knows")
     return Grant(
         decision_id=message.decision_id,
         credential_id=message.credential_id,
         endpoint=_endpoint(message.endpoint),
         tls=_tls(message.tls),
-        credential=Token(user=message.token.user, password=Secret(message.token.password)),
+        credential=_credential(message),
         issued_at=_instant(message.issued_at),
         expires_at=_instant(message.expires_at),
         recheck_after=_instant(message.recheck_after),
@@ -59,6 +71,14 @@ def grant(message: credential_service_pb2.IssueCredentialResponse) -> Grant:
         policy_version=message.policy_version,
         decided_at=_instant(message.decided_at) if message.HasField("decided_at") else None,
     )
+
+
+def proof(message: credential_service_pb2.SignChallengeResponse) -> StsProof:
+    """The answer to a challenge. Raises NotUnderstood."""
+    if message.WhichOneof("proof") != "mongodb_aws":
+        raise NotUnderstood("a proof of a kind this client does not know")
+    made = message.mongodb_aws
+    return StsProof(authorization=Secret(made.authorization), date=made.date, session_token=Secret(made.session_token))
 
 
 def on_our_clock(grant: Grant, received_at: datetime) -> Grant:
@@ -79,6 +99,27 @@ def on_our_clock(grant: Grant, received_at: datetime) -> Grant:
         recheck_after=grant.recheck_after + ahead,
         usable_until=grant.usable_until + ahead,
     )
+
+
+def _credential(message: credential_service_pb2.IssueCredentialResponse) -> Credential:
+    match message.WhichOneof("credential"):
+        case "token":
+            return Token(user=message.token.user, password=Secret(message.token.password))
+        case "signing_key":
+            made = message.signing_key
+            keys = {day.date: Secret(day.key.hex()) for day in made.keys}
+            if not keys:
+                raise NotUnderstood("a signing key without a day on which it signs")
+            return SigningKey(
+                access_key_id=made.access_key_id,
+                session_token=Secret(made.session_token),
+                region=made.region,
+                service=made.service,
+                keys=keys,
+            )
+        case "challenge":
+            return Challenge(host=message.challenge.host)
+    raise NotUnderstood("a grant without a credential of a kind this client knows")
 
 
 def _endpoint(message: database_pb2.Endpoint) -> Endpoint:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tollbridge.v1 import database_pb2 as tollbridge_dot_v1_dot_database__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tollbridge/v1/credential_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollbridge/v1/database.proto\"\xa2\x01\n\x16IssueCredentialRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\x12\x30\n\rrequested_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08rejected\x18\x06 \x01(\t\"\xd7\x03\n\x17IssueCredentialResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x04 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12%\n\x05token\x18\x05 \x01(\x0b\x32\x14.tollbridge.v1.TokenH\x00\x12-\n\tissued_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecheck_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cusable_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\n \x01(\t\x12.\n\ndecided_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\ncredential\",\n\x05Token\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\x32u\n\x11\x43redentialService\x12`\n\x0fIssueCredential\x12%.tollbridge.v1.IssueCredentialRequest\x1a&.tollbridge.v1.IssueCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tollbridge/v1/credential_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollbridge/v1/database.proto\"\xa2\x01\n\x16IssueCredentialRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\x12\x30\n\rrequested_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08rejected\x18\x06 \x01(\t\"\xb8\x04\n\x17IssueCredentialResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.tollbridge.v1.Endpoint\x12$\n\x03tls\x18\x04 \x01(\x0b\x32\x17.tollbridge.v1.TlsFacts\x12%\n\x05token\x18\x05 \x01(\x0b\x32\x14.tollbridge.v1.TokenH\x00\x12\x30\n\x0bsigning_key\x18\x0c \x01(\x0b\x32\x19.tollbridge.v1.SigningKeyH\x00\x12-\n\tchallenge\x18\r \x01(\x0b\x32\x18.tollbridge.v1.ChallengeH\x00\x12-\n\tissued_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecheck_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cusable_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\n \x01(\t\x12.\n\ndecided_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\ncredential\",\n\x05Token\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x15\n\x08password\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x85\x01\n\nSigningKey\x12\x15\n\raccess_key_id\x18\x01 \x01(\t\x12\x1a\n\rsession_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12#\n\x04keys\x18\x05 \x03(\x0b\x32\x15.tollbridge.v1.DayKey\"(\n\x06\x44\x61yKey\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x10\n\x03key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"\x19\n\tChallenge\x12\x0c\n\x04host\x18\x01 \x01(\t\"\xa4\x01\n\x14SignChallengeRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\x12\x39\n\x0bmongodb_aws\x18\x05 \x01(\x0b\x32\".tollbridge.v1.MongodbAwsChallengeH\x00\x42\x0b\n\tchallenge\"2\n\x13MongodbAwsChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\"l\n\x15SignChallengeResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x35\n\x0bmongodb_aws\x18\x02 \x01(\x0b\x32\x1e.tollbridge.v1.MongodbAwsProofH\x00\x42\x07\n\x05proof\"W\n\x0fMongodbAwsProof\x12\x1a\n\rauthorization\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12\x1a\n\rsession_token\x18\x03 \x01(\tB\x03\x80\x01\x01\x32\xd1\x01\n\x11\x43redentialService\x12`\n\x0fIssueCredential\x12%.tollbridge.v1.IssueCredentialRequest\x1a&.tollbridge.v1.IssueCredentialResponse\x12Z\n\rSignChallenge\x12#.tollbridge.v1.SignChallengeRequest\x1a$.tollbridge.v1.SignChallengeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOKEN'].fields_by_name['password']._loaded_options = None
   _globals['_TOKEN'].fields_by_name['password']._serialized_options = b'\200\001\001'
+  _globals['_SIGNINGKEY'].fields_by_name['session_token']._loaded_options = None
+  _globals['_SIGNINGKEY'].fields_by_name['session_token']._serialized_options = b'\200\001\001'
+  _globals['_DAYKEY'].fields_by_name['key']._loaded_options = None
+  _globals['_DAYKEY'].fields_by_name['key']._serialized_options = b'\200\001\001'
+  _globals['_MONGODBAWSPROOF'].fields_by_name['authorization']._loaded_options = None
+  _globals['_MONGODBAWSPROOF'].fields_by_name['authorization']._serialized_options = b'\200\001\001'
+  _globals['_MONGODBAWSPROOF'].fields_by_name['session_token']._loaded_options = None
+  _globals['_MONGODBAWSPROOF'].fields_by_name['session_token']._serialized_options = b'\200\001\001'
   _globals['_ISSUECREDENTIALREQUEST']._serialized_start=153
   _globals['_ISSUECREDENTIALREQUEST']._serialized_end=315
   _globals['_ISSUECREDENTIALRESPONSE']._serialized_start=318
-  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=789
-  _globals['_TOKEN']._serialized_start=791
-  _globals['_TOKEN']._serialized_end=835
-  _globals['_CREDENTIALSERVICE']._serialized_start=837
-  _globals['_CREDENTIALSERVICE']._serialized_end=954
+  _globals['_ISSUECREDENTIALRESPONSE']._serialized_end=886
+  _globals['_TOKEN']._serialized_start=888
+  _globals['_TOKEN']._serialized_end=932
+  _globals['_SIGNINGKEY']._serialized_start=935
+  _globals['_SIGNINGKEY']._serialized_end=1068
+  _globals['_DAYKEY']._serialized_start=1070
+  _globals['_DAYKEY']._serialized_end=1110
+  _globals['_CHALLENGE']._serialized_start=1112
+  _globals['_CHALLENGE']._serialized_end=1137
+  _globals['_SIGNCHALLENGEREQUEST']._serialized_start=1140
+  _globals['_SIGNCHALLENGEREQUEST']._serialized_end=1304
+  _globals['_MONGODBAWSCHALLENGE']._serialized_start=1306
+  _globals['_MONGODBAWSCHALLENGE']._serialized_end=1356
+  _globals['_SIGNCHALLENGERESPONSE']._serialized_start=1358
+  _globals['_SIGNCHALLENGERESPONSE']._serialized_end=1466
+  _globals['_MONGODBAWSPROOF']._serialized_start=1468
+  _globals['_MONGODBAWSPROOF']._serialized_end=1555
+  _globals['_CREDENTIALSERVICE']._serialized_start=1558
+  _globals['_CREDENTIALSERVICE']._serialized_end=1767
 # @@protoc_insertion_point(module_scope)

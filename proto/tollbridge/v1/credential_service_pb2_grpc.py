@@ -40,6 +40,11 @@ class CredentialServiceStub:
                 request_serializer=tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialRequest.SerializeToString,
                 response_deserializer=tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialResponse.FromString,
                 _registered_method=True)
+        self.SignChallenge = channel.unary_unary(
+                '/tollbridge.v1.CredentialService/SignChallenge',
+                request_serializer=tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeRequest.SerializeToString,
+                response_deserializer=tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeResponse.FromString,
+                _registered_method=True)
 
 
 class CredentialServiceServicer:
@@ -59,6 +64,17 @@ class CredentialServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignChallenge(self, request, context):
+        """SignChallenge answers what a database asks of a client during its login, for products where even a derived key
+        would be too much to hand out. It decides anew, like IssueCredential: that call's grant says where to log in.
+
+        Who may call: any authenticated caller, for itself. A caller with a `proxies:` row may name a `workload` that the
+        row lists, for a database that the row lists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CredentialServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -66,6 +82,11 @@ def add_CredentialServiceServicer_to_server(servicer, server):
                     servicer.IssueCredential,
                     request_deserializer=tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialRequest.FromString,
                     response_serializer=tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialResponse.SerializeToString,
+            ),
+            'SignChallenge': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignChallenge,
+                    request_deserializer=tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeRequest.FromString,
+                    response_serializer=tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -96,6 +117,33 @@ class CredentialService:
             '/tollbridge.v1.CredentialService/IssueCredential',
             tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialRequest.SerializeToString,
             tollbridge_dot_v1_dot_credential__service__pb2.IssueCredentialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignChallenge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tollbridge.v1.CredentialService/SignChallenge',
+            tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeRequest.SerializeToString,
+            tollbridge_dot_v1_dot_credential__service__pb2.SignChallengeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,6 +16,8 @@ from proxy.errors import Refused
 from proxy.model import SealedGrant
 from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
 from tests.support.clock import FakeClock
+from tests.support.proofs import NoProofs
+from tollbridge.model import Credential, Token
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -141,14 +143,14 @@ def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
     assert file.exists()
 
 
-class YesGrants:
+class YesGrants(NoProofs):
     """Says yes."""
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         """Whatever."""
-        return None, Secret("x")  # type: ignore[return-value]
+        return None, Token(user="u", password=Secret("x"))  # type: ignore[return-value]
 
 
 def fill(fifo: Path) -> None:

@@ -14,7 +14,7 @@ from proxy.grants import GrantCache, Held, Lru, Step, next_step
 from proxy.model import SealedGrant
 from tests.support.clock import FakeClock
 from tollbridge.client import RpcFailed
-from tollbridge.model import Endpoint, Grant, TlsFacts, Token
+from tollbridge.model import Endpoint, Grant, StsChallenge, StsProof, TlsFacts, Token, as_token
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -68,6 +68,16 @@ class FakeBroker:
             raise answer
         return answer
 
+    async def sign_challenge(
+        self, database: str, db_user: str, challenge: StsChallenge, db_name: str = "", workload: str = ""
+    ) -> StsProof:
+        """One proof, that says for whom; or what is planned."""
+        self.asked.append({"database": database, "db_user": db_user, "workload": workload, "host": challenge.host})
+        if self.always is not None:
+            raise self.always
+        said = f"{workload} {db_user}/{db_name} {challenge.nonce.hex()}"
+        return StsProof(authorization=Secret(said), date="20300101T000000Z", session_token=Secret(""))
+
 
 class World:
     """A cache, its broker, and time."""
@@ -87,8 +97,8 @@ class World:
 
     async def login(self, rejected: str = "", **changes: str) -> SealedGrant:
         """One login's request."""
-        sealed, secret = await self.cache.request(**{**APP, **changes}, rejected=rejected)
-        assert secret.reveal() == f"password of {sealed.credential_id}"
+        sealed, credential = await self.cache.request(**{**APP, **changes}, rejected=rejected)
+        assert as_token(credential).password.reveal() == f"password of {sealed.credential_id}"
         return sealed
 
     async def refusal(self, rejected: str = "", **changes: str) -> Refused:

@@ -14,8 +14,9 @@ from proxy.model import Location, SealedGrant
 from proxy.protocols import OneProtocol
 from proxy.script import CLIENT
 from tests.contract.house import House, database
+from tests.support.proofs import NoProofs
 from tests.unit.proxy.whole import startup, whole
-from tollbridge.model import Database, Product, Protocol
+from tollbridge.model import Credential, Database, Product, Protocol, Token
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
 
@@ -37,7 +38,7 @@ class List:
         return location(self.known(name) or ORDERS)
 
 
-class Grants:
+class Grants(NoProofs):
     """Everybody may."""
 
     def __init__(self) -> None:
@@ -45,12 +46,12 @@ class Grants:
 
     async def request(
         self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-    ) -> tuple[SealedGrant, Secret]:
+    ) -> tuple[SealedGrant, Credential]:
         self.asked.append(database)
         grant = SealedGrant(
             location=location(ORDERS), decision_id="d", credential_id="c", user=db_user, reused=bool(rejected)
         )
-        return grant, Secret("s")
+        return grant, Token(user=db_user, password=Secret("s"))
 
 
 ASK = {"workload": "w", "db_user": "u", "db_name": "", "rejected": ""}

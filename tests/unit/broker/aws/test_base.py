@@ -111,7 +111,7 @@ async def test_every_source_issues_a_token(
     grant = await grants.issue(request())
     assert aws.calls[-1]["Action"] == "AssumeRole"
     assert aws.calls[-1]["RoleArn"] == ROLE
-    query = dict(parse_qsl(urlsplit("https://" + grant.credential.password.reveal()).query))
+    query = dict(parse_qsl(urlsplit("https://" + grant.token.password.reveal()).query))
     made = query["X-Amz-Credential"].split("/")[0]
     assert aws.keys[made].arn == "arn:aws:sts::222222222222:assumed-role/access/tollbridge"
     assert query["X-Amz-Security-Token"] == aws.keys[made].token

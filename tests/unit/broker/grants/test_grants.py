@@ -20,7 +20,7 @@ from tests.support.clock import FakeClock
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
 from tests.unit.broker.sessions.fakes import ROLE, FakeSts, Role, half, throttled
-from tollbridge.model import Database, Product
+from tollbridge.model import Database
 from tollbridge.reasons import Reason
 
 
@@ -95,8 +95,8 @@ async def refused(bridge: Bridge, **asked: Any) -> BrokerError:
 async def test_an_allowed_request_gets_a_grant_and_a_line(bridge: Bridge) -> None:
     grant = await bridge.grants.issue(request())
     now = bridge.clock.now()
-    assert grant.credential.user == "app"
-    assert grant.credential.password.reveal().startswith("orders.abc.us-west-1.rds.amazonaws.com:5432/?Action=connect")
+    assert grant.token.user == "app"
+    assert grant.token.password.reveal().startswith("orders.abc.us-west-1.rds.amazonaws.com:5432/?Action=connect")
     assert grant.expires_at == now + timedelta(seconds=900)
     assert grant.usable_until == now + timedelta(seconds=840)
     assert now + timedelta(seconds=45) <= grant.recheck_after <= now + timedelta(seconds=60)
@@ -127,7 +127,7 @@ async def test_no_line_holds_a_secret(bridge: Bridge) -> None:
     bridge.sts.roles[ROLE].external_id = "changed"
     await refused(bridge, rejected="f" * 16, db_user="root")
     text = "".join(bridge.lines)
-    secrets = ("ext-1", "secret-", "session-token-", "X-Amz-Signature", grant.credential.password.reveal())
+    secrets = ("ext-1", "secret-", "session-token-", "X-Amz-Signature", grant.token.password.reveal())
     assert not [secret for secret in secrets if secret in text]
 
 
@@ -198,12 +198,12 @@ async def test_refusals_have_a_reason_a_line_and_cost_no_call(
 
 async def test_the_longest_names_are_fine(bridge: Bridge) -> None:
     grant = await bridge.grants.issue(request(db_user="u" * 63, db_name="é" * 31))
-    assert grant.credential.user == "u" * 63
+    assert grant.token.user == "u" * 63
 
 
 async def test_names_in_any_script_are_fine(bridge: Bridge) -> None:
     grant = await bridge.grants.issue(request(db_user="søren", db_name="données"))
-    assert "DBUser=s%C3%B8ren" in grant.credential.password.reveal()
+    assert "DBUser=s%C3%B8ren" in grant.token.password.reveal()
 
 
 async def test_a_session_of_another_account_is_refused_with_the_fix(bridge: Bridge) -> None:
@@ -218,18 +218,13 @@ async def test_the_brokers_own_account_needs_no_role(bridge: Bridge) -> None:
     bridge.registry.by_name["orders"] = database(role_arn="", account_id="111111111111")
     grant = await bridge.grants.issue(request())
     assert bridge.sts.assumed == []
-    assert "ASIA0000000000000001" in grant.credential.password.reveal()
+    assert "ASIA0000000000000001" in grant.token.password.reveal()
     bridge.registry.by_name["orders"] = database(role_arn="", account_id="222222222222")
     error = await refused(bridge)
     assert error.reason is Reason.ACCOUNT_MISMATCH
     assert "Set assume_role_arn" in error.message
     bridge.registry.by_name["orders"] = database(role_arn="", account_id="111111111111", partition="aws-cn")
     assert (await refused(bridge)).reason is Reason.PARTITION_MISMATCH
-
-
-async def test_an_unsupported_product(bridge: Bridge) -> None:
-    bridge.registry.by_name["orders"] = database(product=Product.DOCDB)
-    assert (await refused(bridge)).reason is Reason.PRODUCT_UNSUPPORTED
 
 
 async def test_a_role_made_again_is_healed_by_one_rejected_login(bridge: Bridge) -> None:
@@ -316,7 +311,7 @@ async def test_all_times_are_on_the_clock_of_aws(bridge: Bridge) -> None:
     bridge.sts.skew_seconds = 400.0
     grant = await bridge.grants.issue(request())
     assert grant.issued_at == bridge.clock.now() + timedelta(seconds=400)
-    assert "X-Amz-Date=20300101T000640Z" in grant.credential.password.reveal()
+    assert "X-Amz-Date=20300101T000640Z" in grant.token.password.reveal()
 
 
 async def test_a_bug_is_audited_without_its_text(bridge: Bridge) -> None:

@@ -76,8 +76,8 @@ async def test_the_name_is_signed_and_not_the_host(
     issuer: CacheIssuer, clock: FakeClock, product: Product, service: str, serverless: bool
 ) -> None:
     made = await issuer.issue(cache(product), request(db_user="iam-user"), KEY, session(clock))
-    token = made.credential.password.reveal()
-    assert made.credential.user == "iam-user"
+    token = made.token.password.reveal()
+    assert made.token.user == "iam-user"
     assert token.startswith("shop/?Action=connect&")
     assert f"%2Fus-west-1%2F{service}%2Faws4_request" in token
     assert "User=iam-user&" in token
@@ -154,9 +154,9 @@ def test_a_refusal_names_the_statement_and_the_group(
 async def test_dsql_has_an_action_of_its_own_for_admin(dsql_issuer: DsqlIssuer, clock: FakeClock) -> None:
     app = await dsql_issuer.issue(dsql(), request(), KEY, session(clock))
     admin = await dsql_issuer.issue(dsql(), request(db_user="admin"), KEY, session(clock))
-    assert app.credential.password.reveal().startswith(f"{DSQL_HOST}/?Action=DbConnect&X-Amz")
-    assert admin.credential.password.reveal().startswith(f"{DSQL_HOST}/?Action=DbConnectAdmin&")
-    assert admin.credential.user == "admin"
+    assert app.token.password.reveal().startswith(f"{DSQL_HOST}/?Action=DbConnect&X-Amz")
+    assert admin.token.password.reveal().startswith(f"{DSQL_HOST}/?Action=DbConnectAdmin&")
+    assert admin.token.user == "admin"
     again = await dsql_issuer.issue(dsql(), request(workload="another"), KEY, session(clock))
     assert again is app
 

@@ -70,8 +70,8 @@ async def settle() -> None:
 
 async def test_a_database_user_logs_in_under_the_returned_name(bridge: Bridge) -> None:
     grant = await issue(bridge)
-    assert grant.credential.user == "IAM:app"
-    assert grant.credential.password.reveal() == "made-password-1"
+    assert grant.token.user == "IAM:app"
+    assert grant.token.password.reveal() == "made-password-1"
     [(operation, key_id, *asked)] = bridge.redshift.asked
     assert (operation, asked) == ("user", ["us-west-1", "wh", "app", "orders"])
     assert bridge.audit[0]["access_key_id"] == key_id
@@ -116,7 +116,7 @@ async def test_it_is_kept_to_the_end_that_aws_states_and_renewed_behind_a_login(
     assert (await issue(bridge)).credential == first.credential
     gate.set()
     await settle()
-    assert (await issue(bridge)).credential.password.reveal() == "made-password-2"
+    assert (await issue(bridge)).token.password.reveal() == "made-password-2"
     assert len(bridge.redshift.asked) == 2
 
 
@@ -134,7 +134,7 @@ async def test_a_password_of_the_last_two_minutes_is_not_handed_out(bridge: Brid
     await issue(bridge)
     bridge.clock.advance(790)
     grant = await issue(bridge)
-    assert grant.credential.password.reveal() == "made-password-2"
+    assert grant.token.password.reveal() == "made-password-2"
     assert grant.usable_until - bridge.clock.now() == timedelta(seconds=840)
 
 
@@ -152,7 +152,7 @@ async def test_a_thousand_logins_that_aws_denies_make_one_call(bridge: Bridge) -
 @pytest.mark.parametrize("db_user", ["role/analyst", USER_ROLE])
 async def test_a_role_on_a_cluster_is_assumed_per_workload(bridge: Bridge, db_user: str) -> None:
     grants = [await issue(bridge, db_user=db_user, workload=f"spiffe://example.org/{name}") for name in ("a", "b", "a")]
-    assert [grant.credential.user for grant in grants] == ["IAMR:analyst"] * 3
+    assert [grant.token.user for grant in grants] == ["IAMR:analyst"] * 3
     assert grants[0].credential == grants[2].credential != grants[1].credential
     assert operations(bridge) == ["role", "role"]
     assert [(hop.role_arn, hop.session_name, hop.external_id.reveal()) for _, hop in bridge.sts.assumed] == [
@@ -166,7 +166,7 @@ async def test_a_role_on_a_cluster_is_assumed_per_workload(bridge: Bridge, db_us
 @pytest.mark.parametrize("db_user", ["analyst", "role/analyst", USER_ROLE])
 async def test_on_serverless_every_user_is_a_role(bridge: Bridge, db_user: str) -> None:
     grant = await issue(bridge, name="lake", db_user=db_user, db_name="dev")
-    assert grant.credential.user == "IAMR:analyst"
+    assert grant.token.user == "IAMR:analyst"
     [(operation, _key_id, *asked)] = bridge.redshift.asked
     assert (operation, asked) == ("workgroup", ["us-west-1", "wg", "dev"])
     assert bridge.sts.assumed[-1][1].session_name == "example.org,ns,shop,sa,api"
@@ -203,7 +203,7 @@ async def test_without_an_account_id_a_user_leads_into_the_broker_s_own_account_
     )
     own = "arn:aws:iam::111111111111:role/analyst"
     bridge.sts.roles[own] = Role()
-    assert (await issue(bridge, db_user=own)).credential.user == "IAMR:analyst"
+    assert (await issue(bridge, db_user=own)).token.user == "IAMR:analyst"
     assumed = len(bridge.sts.assumed)
     error = await refused(bridge, db_user=USER_ROLE)
     assert error.reason is Reason.ACCOUNT_MISMATCH
@@ -214,7 +214,7 @@ async def test_without_an_account_id_a_user_leads_into_the_broker_s_own_account_
 async def test_a_long_role_arn_is_no_long_user_name(bridge: Bridge) -> None:
     arn = f"arn:aws:iam::222222222222:role/{'path/' * 40}analyst"
     bridge.sts.roles[arn] = Role()
-    assert (await issue(bridge, db_user=arn)).credential.user.startswith("IAMR:")
+    assert (await issue(bridge, db_user=arn)).token.user.startswith("IAMR:")
 
 
 async def test_spellings_of_a_role_share_its_password(bridge: Bridge) -> None:
@@ -235,7 +235,7 @@ async def test_a_session_that_redshift_finds_dead_is_made_anew_once(bridge: Brid
     bridge.sts.recreate(USER_ROLE)
     bridge.redshift.faults = [SessionGone(Reason.CREDENTIAL_DENIED, "gone")]
     grant = await issue(bridge, name="lake", db_user="analyst", db_name="dev")
-    assert grant.credential.password.reveal() == "made-password-3"
+    assert grant.token.password.reveal() == "made-password-3"
     assert len({asked[1] for asked in bridge.redshift.asked}) == 2
     assert len(bridge.sts.checked) == 1
 

@@ -135,11 +135,9 @@ def test_two_external_ids_for_one_role_are_a_warning_between_databases() -> None
     assert "db_service.databases[1].aws.external_id" in {w.path for w in warnings}
 
 
-def test_products_without_an_issuer_load_with_a_warning() -> None:
+def test_a_database_may_be_an_endpoint_of_a_region() -> None:
     text = "db_service: {databases: [{name: ddb, protocol: dynamodb, aws: {region: eu-west-1}}]}\n"
     loaded = load_text(text, Settings)
-    messages = [w.message for w in loaded.warnings if w.path == "db_service.databases[0].protocol"]
-    assert messages == ["no issuer yet for dynamodb: logins will be refused with PRODUCT_UNSUPPORTED"]
     assert str(derive(loaded.value).databases[0].facts.endpoint) == "dynamodb.eu-west-1.amazonaws.com:443"
 
 

@@ -14,16 +14,15 @@ from tests.support.ca import TestCa
 from tests.support.stage import HOST
 from tests.support.toy import ToyGrants
 from tests.unit.proxy.net.test_driver import ASK, driver, services
-from tollbridge.model import Endpoint, TlsFacts
+from tollbridge.model import Credential, Endpoint, TlsFacts
 from tollbridge.reasons import Reason
-from tollbridge.secret import Secret
 
 
 async def test_interrupting_while_the_deadline_strikes_does_nothing(ca: TestCa) -> None:
     class Silent(ToyGrants):
         async def request(
             self, *, workload: str, database: str, db_user: str, db_name: str, rejected: str
-        ) -> tuple[SealedGrant, Secret]:
+        ) -> tuple[SealedGrant, Credential]:
             await asyncio.Event().wait()
             raise AssertionError
 
