@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from tollbridge.reasons import Reason
+from tollbridge.reasons import OPERATORS_ONLY, Reason
 
 
 class Side(StrEnum):
@@ -24,7 +24,8 @@ class Refused(Exception):
 
     def __init__(self, reason: Reason, message: str, *, decision_id: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        # Engines have a word for every reason a login can end with; a broker that gives another is not understood.
+        self.reason = Reason.INTERNAL if reason in OPERATORS_ONLY else reason
         self.message = message
         """For the client: one sentence of what, one of how to fix it. Never holds a secret."""
         self.decision_id = decision_id

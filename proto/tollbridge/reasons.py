@@ -43,6 +43,11 @@ class Reason(StrEnum):
     BROKER_OVERLOADED = "BROKER_OVERLOADED"
     INTERNAL = "INTERNAL"
 
+    DATABASE_EXISTS = "DATABASE_EXISTS"
+    REVISION_CONFLICT = "REVISION_CONFLICT"
+    REGISTRY_UNAVAILABLE = "REGISTRY_UNAVAILABLE"
+    REGISTRY_DISABLED = "REGISTRY_DISABLED"
+
     DATABASE_REFUSED = "DATABASE_REFUSED"
     UPSTREAM_UNREACHABLE = "UPSTREAM_UNREACHABLE"
     UPSTREAM_TLS_REFUSED = "UPSTREAM_TLS_REFUSED"
@@ -76,6 +81,8 @@ class Code(StrEnum):
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    ABORTED = "ABORTED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
@@ -122,6 +129,10 @@ def _rows() -> dict[Reason, Row]:
         Reason.BROKER_UNAVAILABLE: Row(Code.UNAVAILABLE, True, operator),
         Reason.BROKER_OVERLOADED: Row(Code.RESOURCE_EXHAUSTED, True, operator),
         Reason.INTERNAL: Row(Code.INTERNAL, False, operator),
+        Reason.DATABASE_EXISTS: Row(Code.ALREADY_EXISTS, False, caller),
+        Reason.REVISION_CONFLICT: Row(Code.ABORTED, False, caller),
+        Reason.REGISTRY_UNAVAILABLE: Row(Code.UNAVAILABLE, True, operator),
+        Reason.REGISTRY_DISABLED: Row(Code.FAILED_PRECONDITION, False, operator),
         Reason.DATABASE_REFUSED: Row(Code.FAILED_PRECONDITION, False, operator),
         Reason.UPSTREAM_UNREACHABLE: Row(Code.UNAVAILABLE, True, operator),
         Reason.UPSTREAM_TLS_REFUSED: Row(Code.FAILED_PRECONDITION, False, operator),
@@ -144,6 +155,19 @@ def _rows() -> dict[Reason, Row]:
 
 ROWS: Final = MappingProxyType(_rows())
 """Every reason's row."""
+
+OPERATORS_ONLY: Final = frozenset(
+    {
+        Reason.DATABASE_EXISTS,
+        Reason.REVISION_CONFLICT,
+        Reason.REGISTRY_UNAVAILABLE,
+        Reason.REGISTRY_DISABLED,
+    }
+)
+"""Answers to those who run the broker. No login ends with one, so engines have no words for them."""
+
+LOGIN_REASONS: Final = tuple(reason for reason in Reason if reason not in OPERATORS_ONLY)
+"""What a login can end with."""
 
 ERROR_DOMAIN: Final = "tollbridge"
 """`domain` of google.rpc.ErrorInfo."""

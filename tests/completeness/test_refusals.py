@@ -13,9 +13,9 @@ from proxy.engines.postgres import PostgresEngine, wire
 from proxy.engines.postgres.refusals import NATIVE_ROWS
 from proxy.engines.redis import RedisEngine
 from proxy.script import CLIENT
-from tollbridge.reasons import ROWS, Reason
+from tollbridge.reasons import LOGIN_REASONS, ROWS, Reason
 
-every_reason = pytest.mark.parametrize("reason", list(Reason))
+every_reason = pytest.mark.parametrize("reason", LOGIN_REASONS)
 every_engine = pytest.mark.parametrize(("name", "engine"), ENGINES.items())
 
 
