@@ -105,6 +105,10 @@ class AwsBlock(Section):
         default_factory=lambda: Secret(""), description="Sent when that role is assumed. An account link may hold it."
     )
     session_tags: dict[str, str] = Field(default_factory=dict)
+    narrow_session: bool = Field(
+        default=False,
+        description="Where users are roles: a session policy leaves the role this database's own resources only.",
+    )
     rds: RdsIds = Field(default_factory=RdsIds)
     rdsproxy: RdsProxyIds = Field(default_factory=RdsProxyIds)
     redshift: RedshiftIds = Field(default_factory=RedshiftIds)
@@ -127,13 +131,18 @@ class AwsBlock(Section):
 
 
 class TlsBlock(Section):
-    """`tls:` of a database."""
+    """`tls:` of a database, whatever way it is registered."""
 
     mode: TlsMode = TlsMode.VERIFY_FULL
     server_name: str = Field(default="", description="Name expected in the certificate. Empty: the host of the URI.")
     trust_system_cert_pool: bool = Field(
         default=False, description="With a CA of its own: trust the system's CAs as well."
     )
+
+
+class StaticTls(TlsBlock):
+    """`tls:` of a static database."""
+
     ca_cert_file: str = Field(default="", description="PEM file that replaces the product's usual CAs.")
 
 
@@ -167,6 +176,7 @@ class StaticDatabase(DatabaseCore):
     )
     name: str = ""
     description: str = ""
+    tls: StaticTls = Field(default_factory=StaticTls)
     static_labels: dict[str, str] = Field(default_factory=dict)
     attribution: Attribution = Field(
         default=Attribution.BROKER,
@@ -233,12 +243,31 @@ class SelectorAws(Section):
     assume_role_arn: str = ""
     external_id: SecretText = Field(default_factory=lambda: Secret(""))
 
+    def findings(self) -> Iterable[Finding]:
+        """A role is one, and an external ID is for a role."""
+        if self.assume_role_arn:
+            try:
+                parse_role_arn(self.assume_role_arn)
+            except ValueError as error:
+                message = f"role ARN {self.assume_role_arn!r} is invalid: {error}"
+                yield Finding(self.at("assume_role_arn"), message, ROLE_HINT)
+        elif self.external_id:
+            message = "resource selector has external_id, but assume_role_arn is empty"
+            yield Finding(self.at("external_id"), message, "name the role that asks for it, or remove external_id")
+
 
 class Selector(Section):
-    """One of `db_service.resources`: which dynamic databases this broker serves."""
+    """One of `db_service.resources`: which dynamic databases this broker serves. The first that matches counts."""
 
-    labels: Labels = Field(default_factory=dict)
+    labels: Labels = Field(
+        default_factory=dict, description='Label -> accepted values (globs); {"*": "*"} selects every one.'
+    )
     aws: SelectorAws = Field(default_factory=SelectorAws)
+
+    def findings(self) -> Iterable[Finding]:
+        """A selector without labels would select nothing."""
+        if not self.labels:
+            yield Finding(self.at("labels"), "is empty: no database is selected", '{"*": "*"} selects every one')
 
 
 class DbService(Section):

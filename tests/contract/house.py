@@ -24,6 +24,7 @@ from tests.support.ca import TestCa
 from tests.support.clock import FakeClock
 from tollbridge.client import Client, Identity
 from tollbridge.model import (
+    Credential,
     Database,
     Endpoint,
     Grant,
@@ -70,6 +71,8 @@ class FakeGrants:
         self.facts: dict[str, Database] = {}
         """Databases whose endpoint or trust is not `database(name)`'s."""
         self.clock = FakeClock()
+        self.credential: Credential | None = None
+        """Instead of a token."""
 
     async def issue(self, request: GrantRequest) -> Grant:
         """A grant, the planned error, or a wait until the test lets go."""
@@ -85,7 +88,7 @@ class FakeGrants:
             credential_id="c-1",
             endpoint=facts.endpoint,
             tls=facts.tls,
-            credential=Token(user=request.db_user, password=Secret(PASSWORD)),
+            credential=self.credential or Token(user=request.db_user, password=Secret(PASSWORD)),
             issued_at=now,
             expires_at=now + timedelta(minutes=15),
             recheck_after=now + timedelta(seconds=60),

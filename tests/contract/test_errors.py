@@ -13,7 +13,9 @@ import pytest
 from broker.api.interceptors import Room
 from tests.contract.house import APP, PASSWORD, House, PlaintextListener, eventually, refused
 from tollbridge.client import Client, RpcFailed
+from tollbridge.model import Challenge, SigningKey, StsChallenge
 from tollbridge.reasons import ROWS, Reason
+from tollbridge.secret import Secret
 from tollbridge.v1 import credential_service_pb2, credential_service_pb2_grpc
 
 
@@ -23,6 +25,34 @@ async def test_a_grant_arrives_whole(house: House) -> None:
     assert grant == await house.grants.issue(house.grants.asked[0])
     assert PASSWORD not in repr(grant)
     assert grant.token.password.reveal() == PASSWORD
+
+
+async def test_keys_and_challenges_arrive_as_what_they_are(house: House) -> None:
+    key = SigningKey(
+        access_key_id="ASIA1",
+        session_token=Secret(PASSWORD),
+        region="us-west-1",
+        service="dynamodb",
+        keys={"20300101": Secret("0a" * 32), "20300102": Secret("0b" * 32)},
+    )
+    async with house.serving(), house.client() as client:
+        for credential in (key, Challenge(host="sts.us-west-1.amazonaws.com")):
+            house.grants.credential = credential
+            grant = await client.issue_credential("orders", "reader")
+            assert grant.credential == credential
+            assert PASSWORD not in repr(grant)
+            assert "0a0a" not in repr(grant)
+
+
+async def test_a_proof_arrives_and_so_does_its_refusal(house: House) -> None:
+    challenge = StsChallenge(nonce=bytes(range(64)), host="sts.us-west-1.amazonaws.com")
+    async with house.serving(), house.client() as client:
+        proof = await client.sign_challenge("orders", "reader", challenge, workload=APP)
+        assert proof.authorization.reveal() == f"{challenge.host} {challenge.nonce.hex()}"
+        assert proof.session_token.reveal() == PASSWORD
+        house.grants.raises["orders"] = refused(Reason.DENIED_BY_RULE, "rule no says no")
+        with pytest.raises(RpcFailed, match="rule no says no"):
+            await client.sign_challenge("orders", "reader", challenge)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
