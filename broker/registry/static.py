@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.model import Attribution, AwsAccess, Origin, RegisteredDatabase
+from broker.model import AwsAccess, Origin, RegisteredDatabase
+from broker.policies.narrow import NARROWED, session_policy
 from broker.registry import address
 from broker.registry.arns import ParsedRole, is_account_id, parse_role_arn, partition_of_region
+from broker.registry.bounds import Head, outside
 from broker.registry.endpoints import AwsEndpoint, parse_endpoint
 from broker.registry.links import AccountLink, AccountLinks
 from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
 from broker.registry.trust import read_ca
-from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, StaticDatabase
+from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, SelectorAws, StaticDatabase, StaticTls
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts, TlsMode, TrustStore
 from tollbridge.process.settings import Finding
-from tollbridge.process.yamltree import Where
 from tollbridge.secret import Secret
 
 _NAME: Final = re.compile(r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", re.ASCII)
@@ -34,18 +35,6 @@ _TAG: Final = re.compile(r"[\w \-.:/=+@]*")
 _MAX_TAGS, _MAX_TAG_KEY, _MAX_TAG_VALUE = 50, 128, 256
 _DEFAULT_DURATION_SECONDS: Final = 3600
 """The most AWS gives when the broker itself runs on a role (role chaining)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What a static entry and a document's `metadata` both say, and where."""
-
-    name: str
-    name_at: Where
-    labels: dict[str, str]
-    labels_at: Where
-    description: str = ""
-    attribution: Attribution = Attribution.BROKER
 
 
 @dataclass(slots=True)
@@ -94,9 +83,15 @@ def register_static(section: DbService, links: AccountLinks) -> tuple[list[Regis
     return databases, findings
 
 
-def register(head: Head, core: DatabaseCore, *, origin: Origin, links: AccountLinks) -> Registration:
-    """Judge one database. Reads its CA file, otherwise pure."""
-    reader = _Reader(head, core, origin, links)
+def register(
+    head: Head, core: DatabaseCore, *, origin: Origin, links: AccountLinks, role: SelectorAws | None = None
+) -> Registration:
+    """Judge one database. Reads the CA file of a static one, otherwise pure.
+
+    `role` is what the resource selector that selects it says: it replaces role and external ID, and it is the
+    operator's own word, so that no account link needs to name it.
+    """
+    reader = _Reader(head, core, origin, links, role if role and role.assume_role_arn else None)
     findings = list(reader.read())
     return Registration(reader.made if all(f.warning for f in findings) else None, findings)
 
@@ -104,8 +99,13 @@ def register(head: Head, core: DatabaseCore, *, origin: Origin, links: AccountLi
 class _Reader:
     """Reads one database; each step yields what it finds and leaves its result for those after it."""
 
-    def __init__(self, head: Head, core: DatabaseCore, origin: Origin, links: AccountLinks) -> None:
+    def __init__(
+        self, head: Head, core: DatabaseCore, origin: Origin, links: AccountLinks, role: SelectorAws | None
+    ) -> None:
         self.head, self.core, self.aws, self.origin, self.links = head, core, core.aws, origin, links
+        self.role_arn = role.assume_role_arn if role else core.aws.assume_role_arn
+        self.own_external_id = role.external_id if role else core.aws.external_id
+        self.trusted_with_role = origin is Origin.STATIC or role is not None
         self.who = f"database {head.name!r}"
         self.protocol: Protocol | None = None
         self.endpoint: Endpoint | None = None
@@ -129,6 +129,7 @@ class _Reader:
         yield from self._account()
         yield from self._external_id()
         yield from self._session_tags()
+        yield from self._narrow_session()
         yield from self._tls()
         yield from self._rest()
         if self.protocol and self.endpoint and self.product:
@@ -189,7 +190,9 @@ class _Reader:
             for key, value in self.known.ids.items():
                 if self.ids.setdefault(key, value) != value:
                     message = f"{self.who} {key} {self.ids[key]!r} differs from {value!r}, which the URI names"
-                    yield Finding(self.aws.at(*key.split(".")), message, "the configured one is used", warning=True)
+                    static = self.origin is Origin.STATIC
+                    hint = "the configured one is used" if static else "remove it: the URI names it"
+                    yield Finding(self.aws.at(*key.split(".")), message, hint, warning=static)
         elif self.protocol:
             named = (product for prefix, product in BY_IDS if any(key.startswith(prefix) for key in self.ids))
             self.product = next(named, BY_PROTOCOL[self.protocol])
@@ -230,7 +233,7 @@ class _Reader:
             )
 
     def _role(self) -> Iterator[Finding]:
-        arn, place = self.aws.assume_role_arn, self.aws.at("assume_role_arn")
+        arn, place = self.role_arn, self.aws.at("assume_role_arn")
         if not arn:
             return
         try:
@@ -243,8 +246,8 @@ class _Reader:
             message = f"{self.who} is incompatible with AWS assume_role_arn {arn!r}: the role is in partition "
             message += f"{self.role.partition}, region {self.region} in {partition}"
             yield Finding(place, message, "roles cannot be assumed across partitions")
-        self.link = self.links.find(arn, self.origin)
-        if self.link is None and self.origin is not Origin.STATIC:
+        self.link = self.links.find(arn, Origin.STATIC if self.trusted_with_role else self.origin)
+        if self.link is None and not self.trusted_with_role:
             message = f"{self.who} may not use {arn}: no account link names it for {self.origin} databases"
             yield Finding(place, message, "ask the operator for an entry in account_links")
 
@@ -268,17 +271,17 @@ class _Reader:
             yield Finding(place if written else self.aws.at("assume_role_arn"), message)
 
     def _external_id(self) -> Iterator[Finding]:
-        own, place = self.aws.external_id, self.aws.at("external_id")
+        own, place = self.own_external_id, self.aws.at("external_id")
         linked = self.link.external_id if self.link else Secret("")
         self.external_id = own or linked
         if own and (problem := external_id_problem(own)):
             yield Finding(place, f"{self.who} {problem}")
-        if own and not self.aws.assume_role_arn and self.product not in ROLE_IS_USER:
+        if own and not self.role_arn and self.product not in ROLE_IS_USER:
             message = f"AWS {self.who} has external_id, but assume_role_arn is empty"
             yield Finding(place, message, "name the role that asks for it, or remove external_id")
         if own and self.link and linked != own:
             message = f"{self.who} and account link {self.link.name!r} name different external IDs for "
-            yield Finding(place, message + self.aws.assume_role_arn, "remove this one: the link's is used")
+            yield Finding(place, message + self.role_arn, "remove this one: the link's is used")
 
     def _session_tags(self) -> Iterator[Finding]:
         tags, place = self.aws.session_tags, self.aws.at("session_tags")
@@ -296,9 +299,17 @@ class _Reader:
             elif (other := seen.setdefault(key.lower(), key)) != key:
                 yield Finding(at, f"session tags {other!r} and {key!r} are the same to AWS, which ignores case")
 
+    def _narrow_session(self) -> Iterator[Finding]:
+        if self.aws.narrow_session and self.product and self.product not in NARROWED:
+            message = f"{self.who} has narrow_session, but {self.product} has no session of its own to narrow"
+            yield Finding(self.aws.at("narrow_session"), message, f"remove it; it is for {', '.join(sorted(NARROWED))}")
+
     def _tls(self) -> Iterator[Finding]:
         tls = self.core.tls
         store = TRUST_STORES.get(self.product, TrustStore.SYSTEM) if self.product else TrustStore.SYSTEM
+        if not isinstance(tls, StaticTls):
+            self.tls = TlsFacts(trust_store=store)
+            return
         pem = ""
         if tls.ca_cert_file:
             store = TrustStore.SYSTEM if tls.trust_system_cert_pool else TrustStore.INLINE
@@ -318,12 +329,13 @@ class _Reader:
             )
             yield Finding(tls.at("mode"), message, "verify-full works with every AWS database", warning=True)
         self.tls = TlsFacts(mode=tls.mode, trust_store=store, server_name=tls.server_name.lower(), ca_pem=pem)
-        if self.origin is not Origin.STATIC and (pem or tls.server_name or tls.mode is not TlsMode.VERIFY_FULL):
-            message = f"{self.who} may not bring its own tls settings: only static configuration may"
-            yield Finding(self.core.at("tls"), message, "remove tls: AWS's own CAs and names are checked")
 
     def _rest(self) -> Iterator[Finding]:
         yield from self._db_groups()
+        if self.origin is not Origin.STATIC:
+            yield from outside(
+                self.head, self.core, origin=self.origin, known=self.known, product=self.product, role_arn=self.role_arn
+            )
         if self.core.mysql.server_version and self.protocol not in (Protocol.MYSQL, None):
             message = f"{self.who} MySQL ServerVersion can be only set for MySQL database"
             yield Finding(self.core.mysql.at("server_version"), message, "remove mysql")
@@ -340,28 +352,31 @@ class _Reader:
                 yield Finding(self.aws.at("redshift", "db_groups", index), message, hint)
 
     def _make(self, protocol: Protocol, product: Product, endpoint: Endpoint) -> RegisteredDatabase:
+        facts = Database(
+            name=self.head.name,
+            protocol=protocol,
+            product=product,
+            endpoint=endpoint,
+            tls=self.tls,
+            region=self.region,
+            account_id=self.account_id,
+            description=self.head.description,
+            labels=dict(self.head.labels),
+            server_version=self.core.mysql.server_version,
+        )
+        partition = self.role.partition if self.role else partition_of_region(self.region)
         return RegisteredDatabase(
-            facts=Database(
-                name=self.head.name,
-                protocol=protocol,
-                product=product,
-                endpoint=endpoint,
-                tls=self.tls,
-                region=self.region,
-                account_id=self.account_id,
-                description=self.head.description,
-                labels=dict(self.head.labels),
-                server_version=self.core.mysql.server_version,
-            ),
+            facts=facts,
             access=AwsAccess(
-                partition=self.role.partition if self.role else partition_of_region(self.region),
-                role_arn=self.aws.assume_role_arn,
+                partition=partition,
+                role_arn=self.role_arn,
                 external_id=self.external_id,
                 session_duration_seconds=self.link.session_duration_seconds if self.link else _DEFAULT_DURATION_SECONDS,
                 session_tags=tuple(sorted(self.aws.session_tags.items())),
             ),
             origin=self.origin,
             attribution=self.head.attribution,
+            session_policy=session_policy(facts, partition) if self.aws.narrow_session else "",
             db_groups=tuple(self.aws.redshift.db_groups),
             resource_ids=self.ids,
         )

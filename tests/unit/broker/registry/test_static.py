@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from broker.model import Origin
+from broker.registry.bounds import Head
 from broker.registry.links import AccountLink, AccountLinks
-from broker.registry.static import Head, Registration, register
-from broker.teleport import DatabaseCore
+from broker.registry.static import Registration, register
+from broker.teleport import DatabaseCore, StaticDatabase
 from tests.support.ca import TestCa
 from tollbridge.model import Product, TlsMode, TrustStore
 from tollbridge.secret import Secret
@@ -23,7 +24,8 @@ URI = "rds-postgres.abcdef012345.us-west-1.rds.amazonaws.com:5432"
 def registered(*, origin: Origin = Origin.STATIC, links: tuple[AccountLink, ...] = (), **core: Any) -> Registration:
     head = Head(name="db", name_at=("name",), labels={"env": "dev"}, labels_at=("labels",))
     core = {"protocol": "postgres", "uri": URI, **core}
-    return register(head, DatabaseCore(**core), origin=origin, links=AccountLinks(links))
+    model = StaticDatabase if origin is Origin.STATIC else DatabaseCore
+    return register(head, model(**core), origin=origin, links=AccountLinks(links))
 
 
 def errors(made: Registration) -> list[str]:
