@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,6 +31,8 @@ class Tour:
     """The same, as the user below."""
     user: str = "app"
     denied_user: str = "admin"
+    shows: str = ""
+    """What the answer must contain: the user, unless it says otherwise."""
 
 
 _MARIADB: Final = (
@@ -40,6 +43,18 @@ _PSQL: Final = (
     *("psql", "--no-psqlrc", "--no-password", "-x", "-c", "select current_user, session_user"),
     "host=127.0.0.1 port={port} user={user} dbname=app",
 )
+
+# Whoever speaks HTTP says which user it wants to be where an access key id would stand; no secret is needed.
+_BOTO3: Final = (
+    *("env", "AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:{port}", "AWS_REGION=" + topology.REGION),
+    *("AWS_ACCESS_KEY_ID={user}", "AWS_SECRET_ACCESS_KEY=any", os.path.relpath(sys.executable)),
+    *("-c", "import boto3; print(boto3.client('dynamodb').scan(TableName='orders')['Items'])"),
+)
+_CURL: Final = (
+    *("curl", "--silent", "--show-error", "--aws-sigv4", f"aws:amz:{topology.REGION}:es", "--user", "{user}:any"),
+    "http://127.0.0.1:{port}/",
+)
+_ROLES: Final = MappingProxyType({"user": "role/DatabaseUserRole", "denied_user": "role/NobodysRole"})
 
 TOURS: Final = MappingProxyType(
     {
@@ -58,6 +73,22 @@ TOURS: Final = MappingProxyType(
         "redshift": Tour(title="Redshift", database=topology.REDSHIFT.name, command=_PSQL, denied=_PSQL),
         "rdsproxy": Tour(title="RDS Proxy", database=topology.RDS_PROXY.name, command=_PSQL, denied=_PSQL),
         "dsql": Tour(title="DSQL", database=topology.DSQL.name, command=_PSQL, denied=_PSQL),
+        "dynamodb": Tour(
+            title="DynamoDB",
+            database=topology.DYNAMODB.name,
+            command=_BOTO3,
+            denied=_BOTO3,
+            shows="pending",
+            **_ROLES,
+        ),
+        "opensearch": Tour(
+            title="OpenSearch",
+            database=topology.OPENSEARCH.name,
+            command=_CURL,
+            denied=_CURL,
+            shows='"distribution" : "opensearch"',
+            **_ROLES,
+        ),
     }
 )
 """By the name of the sandbox's engine."""
@@ -90,7 +121,7 @@ class Guide:
             self.narrator.progress(self._line(tour))
             answer = self._ask(self._filled(tour, tour.command, tour.user))
             # redis-cli says errors as answers.
-            if answer.returncode or tour.user not in answer.stdout:
+            if answer.returncode or (tour.shows or tour.user) not in answer.stdout:
                 raise RuntimeError(answer.stdout + answer.stderr)
             self.narrator.quote(answer.stdout)
             decision = self._decision(tour)

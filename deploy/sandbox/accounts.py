@@ -81,7 +81,7 @@ def _redshift_statements() -> list[Policy]:
     cluster = topology.REDSHIFT.resource_id
     users = [f"{prefix}:dbuser:{cluster}/{user}" for user in (*topology.IAM_DB_USERS, "missing")]
     names = [f"{prefix}:dbname:{cluster}/{name}" for name in (topology.DB_NAME, "postgres")]
-    user_roles = [topology.DATABASE_USER_ROLE_ARN, topology.POWERLESS_USER_ROLE_ARN]
+    user_roles = [topology.DATABASE_USER_ROLE_ARN, topology.POWERLESS_USER_ROLE_ARN, topology.READER_ROLE_ARN]
     return [
         allow("redshift:GetClusterCredentials", [*users, *names]),
         allow("redshift:JoinGroup", f"{prefix}:dbgroup:{cluster}/analysts"),
@@ -91,10 +91,35 @@ def _redshift_statements() -> list[Policy]:
 
 
 def database_user_policy() -> Policy:
-    """What a role needs to be a database user of Redshift, provisioned and serverless."""
+    """What a role needs to be a database user of the products whose users are roles."""
     return policy(
         allow("redshift:GetClusterCredentialsWithIAM", "*"),
         allow("redshift-serverless:GetCredentials", "*"),
+        *_signed_statements(topology.EXAMPLE_ACCOUNT),
+    )
+
+
+def _signed_statements(account_id: str) -> list[Policy]:
+    """Everything in the tables and indexes of one account."""
+    place = f"{topology.REGION}:{account_id}"
+    return [
+        allow("dynamodb:*", f"arn:aws:dynamodb:{place}:*"),
+        # These know no resource.
+        allow(["dynamodb:DescribeEndpoints", "dynamodb:ListStreams", "dynamodb:ListTables"], "*"),
+        # ministack asks for PartiQL's operations by name; AWS for dynamodb:PartiQLSelect and so on, on the table.
+        allow(["dynamodb:BatchExecuteStatement", "dynamodb:ExecuteStatement", "dynamodb:ExecuteTransaction"], "*"),
+        allow("es:ESHttp*", f"arn:aws:es:{place}:domain/{topology.OPENSEARCH.resource_id}/*"),
+        allow("aoss:APIAccessAll", f"arn:aws:aoss:{place}:collection/{topology.OPENSEARCH_SERVERLESS.resource_id}"),
+    ]
+
+
+def reader_policy() -> Policy:
+    """Reads tables and indexes, and nothing else."""
+    place = f"{topology.REGION}:{topology.EXAMPLE_ACCOUNT}"
+    read = ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]
+    return policy(
+        allow(read, f"arn:aws:dynamodb:{place}:table/*"),
+        allow(["es:ESHttpGet", "es:ESHttpHead"], f"arn:aws:es:{place}:domain/{topology.OPENSEARCH.resource_id}/*"),
     )
 
 
@@ -148,6 +173,7 @@ class Accounts:
         trusting_example = trust_policy(topology.EXAMPLE_ROLE_ARN)
         self.create_role(topology.DATABASE_USER_ROLE_ARN, trust=trusting_example, permissions=database_user_policy())
         self.create_role(topology.POWERLESS_USER_ROLE_ARN, trust=trusting_example)
+        self.create_role(topology.READER_ROLE_ARN, trust=trusting_example, permissions=reader_policy())
         self.create_role(topology.NO_CONNECT_ROLE_ARN, trust=trusted)
         self.create_role(topology.NO_TRUST_ROLE_ARN, trust=somebody_else, permissions=example)
         self.create_role(topology.UNLISTED_ROLE_ARN, trust=trusted, permissions=example)
@@ -161,6 +187,13 @@ class Accounts:
             topology.ANALYTICS_ROLE_ARN,
             trust=broker_trust_policy(topology.ANALYTICS_EXTERNAL_ID),
             permissions=rds_policy(topology.ANALYTICS),
+        )
+        may_chain = policy(allow(["sts:AssumeRole", "sts:TagSession"], topology.ANALYTICS_USER_ROLE_ARN))
+        self.put_role_policy(topology.ANALYTICS_ROLE_ARN, ASSUME_POLICY, may_chain)
+        self.create_role(
+            topology.ANALYTICS_USER_ROLE_ARN,
+            trust=trust_policy(topology.ANALYTICS_ROLE_ARN),
+            permissions=policy(*_signed_statements(topology.ANALYTICS_ACCOUNT)),
         )
 
     def create_role(

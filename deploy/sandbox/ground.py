@@ -27,6 +27,11 @@ class Ground:
         """Where tokens are judged."""
         return self.runtime / "verify.sock"
 
+    @property
+    def http_socket(self) -> Path:
+        """Where AWS's own HTTP services are to be had without TLS."""
+        return self.runtime / "http.sock"
+
     def service(self, spec: topology.DatabaseSpec) -> str:
         """What a database is called where tokens are judged; for PAM, its service's name."""
         return service_name(self.runtime, spec)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from deploy.sandbox import engines, ministack_venv, pam, postgres, processes, topology
+from deploy.sandbox import dynamodb, engines, ministack_venv, opensearch, pam, postgres, processes, topology
 from deploy.sandbox.accounts import Accounts
 from deploy.sandbox.control import Control
 from deploy.sandbox.errors import SandboxError
@@ -190,9 +190,11 @@ class Sandbox:
         targets = {service_name(runtime, spec): _login_target(spec) for spec in self._specs}
         settings = {
             "verify_socket": str(runtime / "verify.sock"),
+            "http_socket": str(runtime / "http.sock"),
             "ready_file": str(ready_file),
             "targets": targets,
             "warehouses": [_warehouse(spec, runtime) for spec in self._specs if spec.product.startswith("redshift")],
+            "search": [_search(spec, runtime) for spec in self._specs if spec.protocol == "opensearch"],
             "psql": str(postgres.binaries() / "psql") if "redshift" in self._engines else "",
             "machine_role_arn": topology.BROKER_ROLE_ARN,
             "orphaned_command": None if self._detached else self._down_command(),
@@ -215,6 +217,8 @@ class Sandbox:
         ledger.add_process(process)
         endpoint = _wait_for_aws(ready_file, process, log_file)
         key_id, secret = Accounts(endpoint).seed()
+        if "dynamodb" in self._engines:
+            dynamodb.seed(endpoint)
         progress(f"AWS: accounts {', '.join(topology.ACCOUNTS)} at {endpoint}")
         return endpoint, key_id, secret
 
@@ -256,6 +260,18 @@ def _warehouse(spec: topology.DatabaseSpec, runtime: Path) -> dict[str, object]:
         "hostname": spec.host,
         "port": spec.port,
         "directory": str(runtime / spec.name),
+    }
+
+
+def _search(spec: topology.DatabaseSpec, runtime: Path) -> dict[str, object]:
+    return {
+        "host": spec.host,
+        "service": "es" if spec.product == "opensearch" else "aoss",
+        "account_id": spec.account_id,
+        "region": topology.REGION,
+        "resource_id": spec.resource_id,
+        "database": spec.name,
+        "port_file": str(opensearch.port_file(runtime, spec)),
     }
 
 

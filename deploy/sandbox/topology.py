@@ -32,7 +32,11 @@ UNLISTED_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/unlisted-role"
 LONG_SESSION_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/long-session-role"
 """As example-role, with a MaxSessionDuration of 12 hours (all others: one hour)."""
 DATABASE_USER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/DatabaseUserRole"
-"""A database user of Redshift; trusts example-role, which may assume it."""
+"""A database user of products whose users are roles; trusts example-role, which may assume it."""
+READER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/ReaderRole"
+"""The same, and may read tables and indexes, not write them."""
+ANALYTICS_USER_ROLE_ARN = f"arn:aws:iam::{ANALYTICS_ACCOUNT}:role/DatabaseUserRole"
+"""The one of that name in the other account; trusts analytics-access."""
 POWERLESS_USER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/PowerlessUserRole"
 """The same, and no policy of it allows to ask for credentials."""
 TEST_ROLES_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/test-*"
@@ -75,6 +79,8 @@ class DatabaseSpec:
     port: int = 5432
     protocol: str = "postgres"
     product: str = "rds"
+    other_hosts: tuple[str, ...] = ()
+    """Where it is to be had under another name."""
 
     def connect_arn(self, db_user: str) -> str:
         """The resource an rds-db:connect policy names for one database user ("*" for all of them)."""
@@ -187,6 +193,60 @@ REDSHIFT_SERVERLESS = DatabaseSpec(
     port=5439,
     product="redshift-serverless",
 )
+DYNAMODB = DatabaseSpec(
+    name="tables",
+    account_id=EXAMPLE_ACCOUNT,
+    host="dynamodb.us-west-1.amazonaws.com",
+    resource_id="*",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=443,
+    protocol="dynamodb",
+    product="dynamodb",
+    other_hosts=(
+        "streams.dynamodb.us-west-1.amazonaws.com",
+        "dynamodb-fips.us-west-1.amazonaws.com",
+        "dynamodb.us-west-1.api.aws",
+        "streams-dynamodb.us-west-1.api.aws",
+        f"{EXAMPLE_ACCOUNT}.ddb.us-west-1.amazonaws.com",
+        f"{EXAMPLE_ACCOUNT}.streams-ddb.us-west-1.amazonaws.com",
+    ),
+)
+"""The tables of an account in a region."""
+ANALYTICS_DYNAMODB = DatabaseSpec(
+    name="analytics-tables",
+    account_id=ANALYTICS_ACCOUNT,
+    host="dynamodb.us-west-1.amazonaws.com",
+    resource_id="*",
+    role_arn=ANALYTICS_ROLE_ARN,
+    external_id=ANALYTICS_EXTERNAL_ID,
+    port=443,
+    protocol="dynamodb",
+    product="dynamodb",
+)
+"""The same endpoint: whose tables it shows depends on who signs."""
+OPENSEARCH = DatabaseSpec(
+    name="search",
+    account_id=EXAMPLE_ACCOUNT,
+    host="search-movies-abcdefghijklmnopqrstuvwxyz.us-west-1.es.amazonaws.com",
+    resource_id="movies",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=443,
+    protocol="opensearch",
+    product="opensearch",
+)
+OPENSEARCH_SERVERLESS = DatabaseSpec(
+    name="serverless-search",
+    account_id=EXAMPLE_ACCOUNT,
+    host="abcdefghij0123456789.us-west-1.aoss.amazonaws.com",
+    resource_id="abcdefghij0123456789",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=443,
+    protocol="opensearch",
+    product="opensearch-serverless",
+)
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
 ENGINE_DATABASES = {
@@ -196,5 +256,7 @@ ENGINE_DATABASES = {
     "mariadb": (RDS_MARIADB,),
     "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB),
     "redshift": (REDSHIFT, REDSHIFT_SERVERLESS),
+    "dynamodb": (DYNAMODB, ANALYTICS_DYNAMODB),
+    "opensearch": (OPENSEARCH, OPENSEARCH_SERVERLESS),
 }
 """What a sandbox has with an engine."""

@@ -1,26 +1,21 @@
 """Valkey servers that take an IAM token in AUTH, as ElastiCache and MemoryDB do.
 
-The server comes from PyPI (the sandbox's own environment) and has no TLS: haproxy ends it in front, one process for
-all of them. Of the terminators tried it costs the least (a third of stunnel's CPU at one command per round trip, half
-at sixteen), so that a benchmark through it measures the proxy. The servers listen on unix sockets only.
+The server comes from PyPI (the sandbox's own environment) and has no TLS: ``front`` ends it. The servers listen on unix
+sockets only.
 """
 
 import os
-import shutil
 import signal
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.sandbox import commands, ministack_venv, pam, processes, topology
+from deploy.sandbox import commands, front, ministack_venv, pam, processes, topology
 from deploy.sandbox.errors import MissingEngine, SandboxError
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
-INSTALL_LINE = "RUNLEVEL=1 apt-get install -y --no-install-recommends haproxy redis-tools"
 START_TIMEOUT_SECONDS = 20.0
-PORT_ATTEMPTS = 5
 SOURCE = Path(__file__).with_name("valkey_auth.c")
 
 # A user without a password gets in with a token, or not at all.
@@ -41,24 +36,6 @@ user readonly on resetpass ~* &* +@read +@connection +@pubsub +info +command
 user {password_user} on >sandbox-{password_user}-password ~* &* +@all
 """
 
-_FRONT = """\
-global
-  nbthread 1
-  maxconn {max_connections}
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 24h
-  timeout server 24h
-"""
-_FRONT_DOOR = """\
-frontend {name}
-  bind 127.0.0.1:{port} ssl crt {directory}/server.pem ssl-min-ver TLSv1.2
-  default_backend {name}
-backend {name}
-  server valkey unix@{directory}/s
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
@@ -76,8 +53,7 @@ class Server:
 
 def check() -> None:
     """Raises MissingEngine."""
-    if _haproxy() is None:
-        raise MissingEngine(f"haproxy, the TLS in front of Valkey, is not installed. Install it: {INSTALL_LINE}")
+    front.check()
 
 
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
@@ -96,7 +72,11 @@ def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Dat
     started = [_start(server, program, module, ground) for server in servers]
     for server, process in zip(servers, started, strict=True):
         _wait_until_ready(server, process)
-    ports = _start_front(servers, ground)
+    doors = [
+        front.Door(name=server.spec.name, dns_names=(server.spec.host,), behind=f"unix@{server.socket}")
+        for server in servers
+    ]
+    ports = front.start("valkey", doors, ground)
     user = topology.VALKEY_PASSWORD_USERS[0]
     return [
         Database.of(
@@ -133,11 +113,6 @@ def _start(server: Server, program: Path, module: Path, ground: Ground) -> proce
         password_user=topology.VALKEY_PASSWORD_USERS[0],
     )
     (server.directory / "valkey.conf").write_text(settings)
-    certificate, key = server.directory / "server.crt", server.directory / "server.key"
-    ground.authority.issue(certificate, key, dns_names=[server.spec.host])
-    both = server.directory / "server.pem"
-    both.touch(mode=0o600)
-    both.write_bytes(certificate.read_bytes() + key.read_bytes())
     commands.give(server.directory, ground.quarters.uid, ground.quarters.gid)
     process = processes.start(
         f"valkey {server.spec.name}",
@@ -157,56 +132,6 @@ def _wait_until_ready(server: Server, process: processes.StartedProcess) -> None
             return
         time.sleep(processes.POLL_SECONDS)
     raise SandboxError(f"the database server {server.spec.name} did not start; its log is {server.log_file}")
-
-
-def _start_front(servers: list[Server], ground: Ground) -> list[int]:
-    """Ports of the servers' TLS, in their order."""
-    directory, log_file = ground.make_directory("valkey-front"), ground.logs / "valkey-front.log"
-    settings = directory / "haproxy.cfg"
-    for _ in range(PORT_ATTEMPTS):
-        ports = [commands.free_port() for _ in servers]
-        doors = (
-            _FRONT_DOOR.format(name=server.spec.name, port=port, directory=server.directory)
-            for server, port in zip(servers, ports, strict=True)
-        )
-        # Never the limit: that is the servers' to have.
-        limit = (ground.max_connections + 100) * len(servers)
-        settings.write_text(_FRONT.format(max_connections=limit) + "".join(doors))
-        commands.give(directory, ground.quarters.uid, ground.quarters.gid)
-        process = processes.start(
-            "valkey front",
-            (*ground.quarters.run_as, str(_haproxy()), "-db", "-f", str(settings)),
-            log_file=log_file,
-            environment=_environment(),
-            stop_signal=signal.SIGKILL,
-        )
-        ground.ledger.add_process(process)
-        if _wait_until_listening(ports, process):
-            return ports
-        # Somebody may have taken a port between our asking for it and the front's bind.
-        if "cannot bind" not in log_file.read_text(errors="replace").lower():
-            break
-    raise SandboxError(f"the TLS in front of Valkey did not start; its log is {log_file}")
-
-
-def _wait_until_listening(ports: list[int], process: processes.StartedProcess) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    waiting = list(ports)
-    while process.alive() and time.monotonic() < deadline:
-        try:
-            while waiting:
-                socket.create_connection(("127.0.0.1", waiting[0]), timeout=1).close()
-                waiting.pop(0)
-        except OSError:
-            time.sleep(processes.POLL_SECONDS)
-        else:
-            return process.alive()
-    return False
-
-
-def _haproxy() -> str | None:
-    # It lives in sbin, which an ordinary user's PATH may lack.
-    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
 
 
 def _environment() -> dict[str, str]:

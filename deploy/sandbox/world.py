@@ -27,9 +27,11 @@ class Database:
     db_name: str
     superuser_dsn: str
     """For seeding, never for the system under test: in over the unix socket, without a password. A libpq connection
-    string; for MariaDB and Valkey the options of ``mariadb`` and ``redis-cli``."""
+    string; for MariaDB, Valkey and Cassandra the options of ``mariadb``, ``redis-cli`` and ``cqlsh``."""
     protocol: str = "postgres"
     product: str = "rds"
+    other_hosts: tuple[str, ...] = ()
+    """Names under which it is to be had as well, on the same ports."""
 
     @classmethod
     def of(cls, spec: topology.DatabaseSpec, *, local_port: int, superuser_dsn: str) -> "Database":
@@ -49,6 +51,7 @@ class Database:
             superuser_dsn=superuser_dsn,
             protocol=spec.protocol,
             product=spec.product,
+            other_hosts=spec.other_hosts,
         )
 
     @property
@@ -79,12 +82,16 @@ class World:
     databases: tuple[Database, ...]
     password_users: dict[str, str] = field(repr=False)
     """Users with a password of their own, by authentication method: md5user and so on (PostgreSQL), nativeuser and so
-    on (MariaDB), passworduser (Valkey)."""
+    on (MariaDB), passworduser (Valkey), serviceuser (Cassandra)."""
 
     @property
     def dial(self) -> dict[str, str]:
         """Real endpoint "host:port" -> where it listens here."""
-        return {database.endpoint: database.local_endpoint for database in self.databases}
+        return {
+            f"{host}:{database.port}": database.local_endpoint
+            for database in self.databases
+            for host in (database.host, *database.other_hosts)
+        }
 
     @property
     def postgres_superuser_dsn(self) -> str:
@@ -133,6 +140,7 @@ class World:
     def load(cls, file: Path) -> "World":
         document = json.loads(file.read_text())
         databases = tuple(
-            Database(**{**database, "db_users": tuple(database["db_users"])}) for database in document["databases"]
+            Database(**{**database, **{name: tuple(database[name]) for name in ("db_users", "other_hosts")}})
+            for database in document["databases"]
         )
         return cls(**{**document, "databases": databases})

@@ -16,11 +16,12 @@ import pytest
 from deploy.sandbox import MissingEngine, Sandbox
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.control import Control
-from deploy.sandbox.engines import ENGINES
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import Arrangement
 from tests.e2e.clients import Clients
 
+WHOLE: Final = ("postgres", "rdsproxy", "dsql", "mariadb", "valkey", "redshift")
+"""Engines of the whole world; those that run on the JVM have worlds of their own, for their tests alone."""
 CLIENTS_LINE: Final = "apt-get install -y --no-install-recommends postgresql-client"
 
 
@@ -56,8 +57,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def whole_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The same accounts with every engine the sandbox has: MariaDB, Valkey, Redshift beside PostgreSQL."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("whole-sandbox"), engine_names=ENGINES)
+    """The same accounts with MariaDB, Valkey and Redshift beside PostgreSQL."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("whole-sandbox"), engine_names=WHOLE)
+    try:
+        world = sandbox.up()
+    except MissingEngine as error:
+        missing(str(error))
+    try:
+        yield world
+    finally:
+        sandbox.down()
+
+
+@pytest.fixture(scope="session")
+def http_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same accounts with what is spoken to over HTTP: DynamoDB and OpenSearch."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("http-sandbox"), engine_names=("dynamodb", "opensearch"))
     try:
         world = sandbox.up()
     except MissingEngine as error:

@@ -1,9 +1,10 @@
 """The AWS process of one sandbox: ``python -m aws SETTINGS.json``.
 
-Settings: ``verify_socket``; ``ready_file``, written with the port once it listens; ``targets``, login service ->
-``tokens.Target``; ``warehouses``, a list of ``redshift.Warehouse``; ``psql``, the program that makes their users;
-``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once if the process
-that started us dies (null to outlive it).
+Settings: ``verify_socket``; ``http_socket``, where the TLS of AWS's hosts comes in; ``ready_file``, written with the
+port once it listens; ``targets``, login service -> ``tokens.Target``; ``warehouses``, a list of
+``redshift.Warehouse``; ``psql``, the program that makes their users; ``search``, a list of ``search.Door``;
+``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once if the process that
+started us dies (null to outlive it).
 """
 
 import asyncio
@@ -17,12 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import clock
+
 HTTP_BACKLOG = 1024
 LOGIN_BACKLOG = 1024
 PARENT_POLL_SECONDS = 0.5
 
 
 def main() -> None:
+    clock.install()
     settings = json.loads(Path(sys.argv[1]).read_text())
     logging.basicConfig(level=logging.WARNING)
     listener = socket.create_server(("127.0.0.1", 0), backlog=HTTP_BACKLOG)
@@ -40,16 +44,19 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     from .gateway import Gateway
     from .logins import LoginJudge
     from .redshift import Redshift, Warehouse
+    from .search import Door, Search
     from .tokens import Target
 
     emulator.install(settings["machine_role_arn"])
     judge = LoginJudge({service: Target(**target) for service, target in settings["targets"].items()})
     redshift = Redshift([Warehouse(**warehouse) for warehouse in settings["warehouses"]], settings["psql"])
+    search = Search([Door(**door) for door in settings["search"]], judge.note)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
+    behind_tls = _listen(settings["http_socket"])
+    config.bind = [f"fd://{listener.detach()}", f"fd://{behind_tls.detach()}"]
     config.backlog = HTTP_BACKLOG
     config.keep_alive_timeout = 75
     config.graceful_timeout = 0.2
@@ -59,7 +66,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     async with verifier, asyncio.TaskGroup() as tasks:
         watch = tasks.create_task(_watch_parent(settings["orphaned_command"]), name="parent-watch")
         _write_ready(Path(settings["ready_file"]), port)
-        await serve(Gateway(judge, redshift), config, shutdown_trigger=stop.wait)
+        await serve(Gateway(judge, redshift, search), config, shutdown_trigger=stop.wait)
         watch.cancel()
 
 
@@ -73,9 +80,17 @@ async def _watch_parent(orphaned_command: list[str] | None) -> None:
             return
 
 
-def _open_to_everyone(verify_socket: str) -> None:
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    _open_to_everyone(path)
+    listener.listen(HTTP_BACKLOG)
+    return listener
+
+
+def _open_to_everyone(path: str) -> None:
     # The database servers run as another user.
-    Path(verify_socket).chmod(0o666)
+    Path(path).chmod(0o666)
 
 
 def _start(command: list[str]) -> None:

@@ -20,6 +20,7 @@ _SERVICE_BY_VERSION = {
 _SERVICE_BY_TARGET = {
     "AWSSecurityTokenServiceV20110615": "sts",
     "AmazonMemoryDB": "memorydb",
+    "DynamoDBStreams_20120810": "dynamodb",
     "DynamoDB_20120810": "dynamodb",
     "RedshiftServerless": "redshift-serverless",
 }
@@ -35,6 +36,11 @@ class Call:
     signed_service: str | None
     is_json: bool
     parameters: Mapping[str, str]
+    signed_region: str | None = None
+    host: str = ""
+    """Without a port."""
+    target: str = ""
+    """X-Amz-Target up to the action."""
 
     @property
     def name(self) -> str:
@@ -58,7 +64,9 @@ def parse_call(headers: Mapping[str, str], query_string: str, body: bytes) -> Ca
         if "form-urlencoded" in headers.get("content-type", ""):
             parameters.update(_first_values(body.decode("utf-8", "replace")))
         service, action = _SERVICE_BY_VERSION.get(parameters.get("Version", "")), parameters.get("Action")
-    key, signed_service = _signer(headers.get("authorization", ""), parameters.get("X-Amz-Credential", ""))
+    key, signed_region, signed_service = _signer(
+        headers.get("authorization", ""), parameters.get("X-Amz-Credential", "")
+    )
     return Call(
         service=service,
         action=action,
@@ -66,12 +74,15 @@ def parse_call(headers: Mapping[str, str], query_string: str, body: bytes) -> Ca
         signed_service=signed_service,
         is_json=is_json,
         parameters=parameters,
+        signed_region=signed_region,
+        host=headers.get("host", "").partition(":")[0],
+        target=target,
     )
 
 
-def _signer(authorization: str, presigned_credential: str) -> tuple[str | None, str | None]:
+def _signer(authorization: str, presigned_credential: str) -> tuple[str | None, str | None, str | None]:
     found = _CREDENTIAL.search(authorization) or _CREDENTIAL.fullmatch(f"Credential={presigned_credential}")
-    return (found[1], found[4]) if found else (None, None)
+    return (found[1], found[3], found[4]) if found else (None, None, None)
 
 
 def _first_values(form: str) -> dict[str, str]:

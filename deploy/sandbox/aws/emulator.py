@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,7 +17,7 @@ from ministack.core import iam_evaluator, rds_iam, sigv4  # type: ignore[import-
 from ministack.core.responses import request_scope  # type: ignore[import-not-found, unused-ignore]
 from ministack.services import iam, imds, sts  # type: ignore[import-not-found, unused-ignore]
 
-from . import strict
+from . import clock, strict
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,6 +46,9 @@ def install(machine_role_arn: str) -> None:
     # ministack forgets an expired session at the next AssumeRole by anybody and then calls its key unknown; AWS goes
     # on saying ExpiredToken.
     sts._evict_expired_sessions = _forget_long_expired_sessions
+    # Which looks at the clock behind our back.
+    too_late = sigv4.request_time_failure
+    sigv4.request_time_failure = lambda signature: too_late(signature, now=datetime.fromtimestamp(clock.now(), UTC))
     imds._DEFAULT_ROLE = machine_role_arn.rsplit("/", 1)[-1]
     imds._credentials_doc = lambda: {"Code": "Success", "Type": "AWS-HMAC", **_machine_session(machine_role_arn)}
     imds._ecs_task_credentials_doc = lambda: {"RoleArn": machine_role_arn, **_machine_session(machine_role_arn)}
@@ -159,6 +163,17 @@ def presigned_signature(
     text = sigv4.build_string_to_sign(signed_at, signed_at[:8], region, service, canonical)
     signature: str = sigv4.calculate_signature(credential.secret_access_key, signed_at[:8], region, service, text)
     return signature
+
+
+def session_secret(access_key_id: str, session_token: str, *, account_id: str) -> str | None:
+    """The secret of a role's live session in that account; None for any other key, or a token that is not the key's."""
+    if not is_role_session(access_key_id):
+        return None
+    credential = iam_evaluator.resolve_credential(access_key_id, account_id, session_token)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        return None
+    secret: str = credential.secret_access_key
+    return secret
 
 
 def same_signature(expected: str, given: str) -> bool:

@@ -6,16 +6,17 @@ import re
 import uuid
 from email.utils import formatdate
 
-from . import emulator, strict
+from . import clock, emulator, strict
 from .calls import Call, parse_call
 from .emulator import Message, Receive, Send
 from .faults import REFUSALS, Counters, Fault, FaultBox, parse_fault
 from .logins import LoginJudge
 from .redshift import SERVICES as REDSHIFT_SERVICES
 from .redshift import Redshift
+from .search import Door, Search
 
-MAX_BODY_BYTES = 10_000_000
-"""The largest form AWS reads."""
+MAX_BODY_BYTES = 17_000_000
+"""More than the largest request AWS reads of any service here: DynamoDB's, of 16 MiB."""
 HANG_LIMIT_SECONDS = 600.0
 
 _CODE = re.compile(rb"<Code>([^<]+)</Code>")
@@ -26,8 +27,9 @@ _EXPIRATION = re.compile(rb"(?<=<Expiration>)[^<]+(?=</Expiration>)")
 class Gateway:
     """One per process. Loopback is its only protection: whoever reaches it may do everything."""
 
-    def __init__(self, judge: LoginJudge, redshift: Redshift) -> None:
+    def __init__(self, judge: LoginJudge, redshift: Redshift, search: Search) -> None:
         self._judge = judge
+        self._search = search
         self._redshift = redshift
         self._counters = Counters()
         self._faults = FaultBox()
@@ -38,10 +40,24 @@ class Gateway:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await emulator.serve(scope, receive, send)
+        elif (door := self._search.door(scope)) is not None:
+            await self._find(door, scope, receive, send)
         elif scope["path"].startswith("/_sandbox/"):
             await self._control(scope, await _read_body(receive), send)
         else:
             await self._aws(scope, await _read_body(receive), receive, send)
+
+    async def _find(self, door: Door, scope: Message, receive: Receive, send: Send) -> None:
+        call = self._search.call(door, scope)
+        self._counters.arrived(call)
+        fault = self._faults.take(call)
+        refusal = await self._suffer(fault) if fault else None
+        if refusal is None:
+            self._counters.answered(call, await self._search.serve(door, scope, receive, send))
+            return
+        self._counters.answered(call, refusal.status)
+        content_type, text = strict.render(refusal, is_json=True, request_id="")
+        await _respond(send, refusal.status, content_type, text)
 
     async def _aws(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -50,7 +66,7 @@ class Gateway:
             self._counters.arrived(call)
         fault = self._faults.take(call)
         refusal = await self._suffer(fault) if fault else None
-        refusal = refusal or strict.scope_refusal(call)
+        refusal = refusal or strict.scope_refusal(call) or strict.dynamodb_host_refusal(call)
         if refusal is None:
             if call.access_key_id is not None:
                 emulator.bury_dead_session(call.access_key_id)
@@ -111,6 +127,9 @@ class Gateway:
         try:
             if operation == "POST expire-database-users":
                 await self._redshift.users.expire()
+                status, document = 200, {}
+            elif operation == "POST clock":
+                clock.shift(_offset(json.loads(body).get("offset_seconds")))
                 status, document = 200, {}
             else:
                 status, document = self._controlled(operation, json.loads(body or b"{}"))
@@ -191,6 +210,12 @@ def _seconds(value: object) -> float | None:
         return None
     if not isinstance(value, int | float) or value <= 0:
         raise ValueError("seconds must be a positive number, or null for what callers ask for")
+    return float(value)
+
+
+def _offset(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise ValueError("offset_seconds must be a number")  # noqa: TRY004 - whoever calls is told, over HTTP
     return float(value)
 
 

@@ -46,6 +46,10 @@ class LoginJudge:
     def forget(self) -> None:
         self._log.clear()
 
+    def note(self, login: Login) -> None:
+        """One that was judged elsewhere."""
+        self._log.append(login)
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection. Whatever goes wrong, the answer is no."""
         try:

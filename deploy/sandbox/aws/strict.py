@@ -50,6 +50,12 @@ _UNAUTHENTICATED = {
     ),
 }
 
+_ZONE = r"\.(?:amazonaws\.com|api\.aws)"
+_DYNAMODB_HOST = re.compile(
+    rf"(?:streams[.-])?dynamodb(?:-fips)?\.(?P<region>[a-z0-9-]+){_ZONE}"
+    rf"|[0-9]{{12}}\.(?:streams-)?ddb(?:-fips)?\.(?P<region_of_account>[a-z0-9-]+){_ZONE}"
+)
+
 _STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
@@ -76,6 +82,25 @@ def scope_refusal(call: Call) -> Refusal | None:
     if call.is_json:
         return Refusal(status=400, code="InvalidSignatureException", message=message)
     return Refusal(status=403, code="SignatureDoesNotMatch", message=message)
+
+
+def dynamodb_host_refusal(call: Call) -> Refusal | None:
+    """What DynamoDB's own endpoints take: calls of their API, signed for their region, by no account's root."""
+    host = _DYNAMODB_HOST.fullmatch(call.host)
+    if host is None:
+        return None
+    wanted = "DynamoDBStreams_20120810" if "streams" in call.host else "DynamoDB_20120810"
+    if call.target != wanted:
+        return Refusal(status=400, code="UnknownOperationException", message="")
+    if call.access_key_id is None:
+        return unauthenticated("MissingAuthenticationToken", is_json=True)
+    if call.signed_region != (host["region"] or host["region_of_account"]):
+        message = "Credential should be scoped to a valid region. "
+        return Refusal(status=400, code="InvalidSignatureException", message=message)
+    # The sandbox's own way in, which nobody signs: not here.
+    if call.access_key_id.isdigit():
+        return unauthenticated("InvalidClientTokenId", is_json=True)
+    return None
 
 
 def assume_role_shape_refusal(parameters: Mapping[str, str]) -> Refusal | None:

@@ -18,7 +18,13 @@ SPECS = [spec for specs in topology.ENGINE_DATABASES.values() for spec in specs]
 
 def test_every_engine_has_databases_and_every_database_an_engine() -> None:
     assert topology.ENGINE_DATABASES.keys() == ENGINES.keys()
-    assert len({spec.name for spec in SPECS}) == len({spec.host for spec in SPECS}) == len(SPECS)
+    assert len({spec.name for spec in SPECS}) == len(SPECS)
+
+
+def test_no_two_databases_share_a_host_unless_the_account_tells_them_apart() -> None:
+    assert len({(spec.host, spec.account_id) for spec in SPECS}) == len(SPECS)
+    shared = [spec for spec in SPECS if sum(other.host == spec.host for other in SPECS) > 1]
+    assert {spec.product for spec in shared} == {"dynamodb"}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
