@@ -10,3 +10,4 @@ compile pyproject.toml --extra broker --extra proxy --extra cli --group dev -o r
 compile requirements/sandbox.in -o requirements/sandbox.txt
 compile requirements/build.in -o requirements/build.txt
 compile requirements/bench.in -o requirements/bench.txt
+compile requirements/aws-cli.in -o requirements/aws-cli.txt
