@@ -3,7 +3,8 @@
 Without a guard the relay is opaque and fastest. A guard is shown the bytes of each side in the order they arrive and
 answers with verdicts; the relay carries them out in order. What a guard returns must account for every byte it has been
 shown: each is passed, dropped or held, and held bytes are shown no second time. What a guard need not see costs least:
-`passes` is asked before the client's bytes are shown, and upstream's are shown only while it watches.
+`passes` is asked before the client's bytes are shown and `passes_upstream` before upstream's, which are shown only
+while it watches.
 """
 
 from __future__ import annotations
@@ -117,6 +118,10 @@ class Guard(Protocol):
 
         True counts as having been shown them. After False nothing has happened, and they are shown.
         """
+        return False
+
+    def passes_upstream(self, data: bytes) -> bool:
+        """The same for upstream's bytes, asked before `upstream_bytes`."""
         return False
 
     def client_bytes(self, data: bytes) -> Sequence[Verdict]:

@@ -26,6 +26,17 @@ class PeerFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SocketAddress:
+    """One end of a TCP connection."""
+
+    host: str
+    """The IP address as people write it; an IPv4 address also where the socket speaks IPv6."""
+    packed: bytes
+    """The same, 4 or 16 bytes in network order."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where a login wants to go, after routing."""
 
@@ -155,5 +166,6 @@ __all__ = [
     "PeerViolation",
     "SealedGrant",
     "Side",
+    "SocketAddress",
     "Target",
 ]

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from proxy.errors import PeerClosed, PeerViolation, Refused, Side
-from proxy.model import Location, PeerFacts, SealedGrant
+from proxy.model import Location, PeerFacts, SealedGrant, SocketAddress
 from tollbridge.model import SigningKey, StsProof
 
 T = TypeVar("T")
@@ -168,6 +168,11 @@ class SignChallenge:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """The address of ours that the client is connected to. -> SocketAddress; None on a unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
 class Random:
     """Unpredictable bytes. -> bytes."""
 
@@ -203,6 +208,7 @@ Effect = (
     | Reveal
     | RevealKey
     | SignChallenge
+    | OwnAddress
     | Random
     | Now
     | Note
@@ -297,6 +303,12 @@ def sign_challenge(grant: SealedGrant, *, nonce: bytes, host: str) -> Script[Sts
     """The broker's answer to what a server asks that proved who it is."""
     proof: StsProof = yield SignChallenge(grant, nonce, host)
     return proof
+
+
+def own_address() -> Script[SocketAddress | None]:
+    """Where the client has reached us, for protocols that tell clients where to connect."""
+    address: SocketAddress | None = yield OwnAddress()
+    return address
 
 
 def random_bytes(count: int) -> Script[bytes]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from proxy.errors import PeerViolation, Side
 from proxy.inbox import Inbox
+from proxy.model import SocketAddress
 
 LINGER_SECONDS: Final = 2.0
 """How long a closed link may take to hand over its last bytes."""
@@ -95,6 +97,15 @@ class Channel(asyncio.BufferedProtocol):
     def socket_info(self, name: str) -> object:
         """What the event loop knows of the socket: `peername`, `sockname`."""
         return self._transport.get_extra_info(name)
+
+    def own_address(self) -> SocketAddress | None:
+        """This end of the connection; None on a unix socket."""
+        name = self.socket_info("sockname")
+        if not isinstance(name, tuple):
+            return None
+        ip = ipaddress.ip_address(name[0].partition("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return SocketAddress(host=str(ip), packed=ip.packed, port=name[1])
 
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call back once, when the connection is gone."""

@@ -41,6 +41,7 @@ from proxy.script import (
     Locate,
     Note,
     Now,
+    OwnAddress,
     Peek,
     Random,
     Recall,
@@ -229,6 +230,8 @@ class Driver:
                 place = self._services.sessions.recall(key)
                 self._destination, self._granted = place, False
                 return place.location if place else None
+            case OwnAddress():
+                return self._link(Side.CLIENT).own_address()
             case Random(count):
                 if not 0 <= count <= RANDOM_LIMIT:
                     raise LocalFault(f"a script asks for {count} random bytes")

@@ -67,11 +67,11 @@ class Guarded:
         renew: Callable[[], Awaitable[tuple[str, str]]],
     ) -> None:
         self._guard = guard
-        self._passes = guard.passes
+        self._passes, self._passes_upstream = guard.passes, guard.passes_upstream
         self._client, self._upstream = client, upstream
         self._links = {Side.CLIENT: client, Side.UPSTREAM: upstream}
         self._held = {Side.CLIENT: _Held(), Side.UPSTREAM: _Held()}
-        self._client_held = self._held[Side.CLIENT]
+        self._client_held, self._upstream_held = self._held[Side.CLIENT], self._held[Side.UPSTREAM]
         self._show = {Side.CLIENT: guard.client_bytes, Side.UPSTREAM: guard.upstream_bytes}
         self._session = session
         self._clock = clock
@@ -98,7 +98,20 @@ class Guarded:
         self._arrived(Side.CLIENT, data)
 
     def upstream_bytes(self, data: bytes) -> None:
-        """Upstream sent something."""
+        """Upstream sent something, and the guard watches."""
+        if not self._over and not self._upstream_held.active:
+            try:
+                passes = self._passes_upstream(data)
+            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+                self._over = True
+                self._session.on_fault(fault)
+                return
+            if passes:
+                upstream, size = self._upstream, len(data)
+                upstream.relayed += size
+                upstream.tail = data[-TAIL_BYTES:] if size >= TAIL_BYTES else (upstream.tail + data)[-TAIL_BYTES:]
+                self._client.write(data)
+                return
         self._arrived(Side.UPSTREAM, data)
 
     def holds(self, side: Side) -> bool:
