@@ -1,0 +1,54 @@
+"""Signed HTTP in the tests: what botocore sends, and how a name of AWS's leads to this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from deploy.sandbox.world import World
+from tests.e2e.roles import Role
+
+
+@contextlib.contextmanager
+def on_this_machine(world: World) -> Iterator[None]:
+    """AWS's names lead to the sandbox, for whoever asks the resolver of this process. TLS names stay AWS's."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, port: Any, *more: Any, **named: Any) -> Any:
+        where = world.dial.get(f"{host}:{port}")
+        if where is None:
+            return resolve(host, port, *more, **named)
+        address, _, local_port = where.partition(":")
+        return resolve(address, int(local_port), *more, **named)
+
+    socket.getaddrinfo = resolved
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = resolve
+
+
+def ask(
+    world: World,
+    role: Role,
+    url: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    service: str = "es",
+    headers: dict[str, str] | None = None,
+) -> urllib3.BaseHTTPResponse:
+    """One request that botocore signs, sent as it was signed. Inside of ``on_this_machine``."""
+    given = {"Host": urlsplit(url).netloc, **(headers or {})}
+    request = AWSRequest(method, url, data=body, headers=given)
+    credentials = role.session.get_credentials().get_frozen_credentials()
+    SigV4Auth(credentials, service, world.region).add_auth(request)
+    with urllib3.PoolManager(ca_certs=world.ca_cert_file, cert_reqs="CERT_REQUIRED") as pool:
+        return pool.urlopen(method, url, body=body or None, headers=dict(request.headers), retries=False)
