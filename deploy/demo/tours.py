@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -54,6 +55,10 @@ _CURL: Final = (
     *("curl", "--silent", "--show-error", "--aws-sigv4", f"aws:amz:{topology.REGION}:es", "--user", "{user}:any"),
     "http://127.0.0.1:{port}/",
 )
+_CQLSH: Final = (
+    *(os.path.relpath(Path(sys.executable).with_name("cqlsh")), "127.0.0.1", "{port}"),
+    *("--username={user}", "--password=ignored", "--execute=select * from shop.orders"),
+)
 _ROLES: Final = MappingProxyType({"user": "role/DatabaseUserRole", "denied_user": "role/NobodysRole"})
 
 TOURS: Final = MappingProxyType(
@@ -87,6 +92,14 @@ TOURS: Final = MappingProxyType(
             command=_CURL,
             denied=_CURL,
             shows='"distribution" : "opensearch"',
+            **_ROLES,
+        ),
+        "cassandra": Tour(
+            title="Keyspaces",
+            database=topology.KEYSPACES.name,
+            command=_CQLSH,
+            denied=_CQLSH,
+            shows="Grace",
             **_ROLES,
         ),
     }

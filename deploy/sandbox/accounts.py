@@ -96,7 +96,13 @@ def database_user_policy() -> Policy:
         allow("redshift:GetClusterCredentialsWithIAM", "*"),
         allow("redshift-serverless:GetCredentials", "*"),
         *_signed_statements(topology.EXAMPLE_ACCOUNT),
+        allow("cassandra:*", keyspaces_arn()),
     )
+
+
+def keyspaces_arn() -> str:
+    """Every table of the example account."""
+    return f"arn:aws:cassandra:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}:/keyspace/*"
 
 
 def _signed_statements(account_id: str) -> list[Policy]:
@@ -120,6 +126,7 @@ def reader_policy() -> Policy:
     return policy(
         allow(read, f"arn:aws:dynamodb:{place}:table/*"),
         allow(["es:ESHttpGet", "es:ESHttpHead"], f"arn:aws:es:{place}:domain/{topology.OPENSEARCH.resource_id}/*"),
+        allow("cassandra:Select", keyspaces_arn()),
     )
 
 

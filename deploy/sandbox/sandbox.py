@@ -28,7 +28,12 @@ SOCKET_PATH_LIMIT = 100
 
 PASSWORD_USERS = {
     user: f"sandbox-{user}-password"
-    for user in (*topology.PASSWORD_DB_USERS, *topology.MARIADB_PASSWORD_USERS, *topology.VALKEY_PASSWORD_USERS)
+    for user in (
+        *topology.PASSWORD_DB_USERS,
+        *topology.MARIADB_PASSWORD_USERS,
+        *topology.VALKEY_PASSWORD_USERS,
+        *topology.CASSANDRA_PASSWORD_USERS,
+    )
 }
 """As the servers' seeds set them."""
 

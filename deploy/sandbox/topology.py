@@ -61,6 +61,8 @@ MARIADB_PASSWORD_USERS = ("nativeuser", "ed25519user")
 """The same on MariaDB. ``nativeuser`` may also come without TLS."""
 VALKEY_PASSWORD_USERS = ("passworduser",)
 """The same on Valkey."""
+CASSANDRA_PASSWORD_USERS = ("serviceuser",)
+"""The same on Cassandra: a service-specific credential of an IAM user. May do everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +249,18 @@ OPENSEARCH_SERVERLESS = DatabaseSpec(
     protocol="opensearch",
     product="opensearch-serverless",
 )
+KEYSPACES = DatabaseSpec(
+    name="keyspaces",
+    account_id=EXAMPLE_ACCOUNT,
+    host="cassandra.us-west-1.amazonaws.com",
+    resource_id="shop",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=9142,
+    protocol="cassandra",
+    product="keyspaces",
+)
+"""The keyspaces of an account in a region; the resource id names the one that comes with it."""
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
 ENGINE_DATABASES = {
@@ -256,6 +270,7 @@ ENGINE_DATABASES = {
     "mariadb": (RDS_MARIADB,),
     "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB),
     "redshift": (REDSHIFT, REDSHIFT_SERVERLESS),
+    "cassandra": (KEYSPACES,),
     "dynamodb": (DYNAMODB, ANALYTICS_DYNAMODB),
     "opensearch": (OPENSEARCH, OPENSEARCH_SERVERLESS),
 }

@@ -1,11 +1,15 @@
 package tollbridge.sandbox;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.InetAddress;
 import java.net.StandardProtocolFamily;
 import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.SecureRandom;
 import java.util.Arrays;
@@ -20,6 +24,7 @@ import org.apache.cassandra.auth.IAuthenticator;
 import org.apache.cassandra.auth.IResource;
 import org.apache.cassandra.auth.Permission;
 import org.apache.cassandra.cql3.QueryProcessor;
+import org.apache.cassandra.db.ConsistencyLevel;
 import org.apache.cassandra.exceptions.AuthenticationException;
 
 /**
@@ -29,7 +34,8 @@ import org.apache.cassandra.exceptions.AuthenticationException;
  * allow it. What a client may do is settled there, once, at login: Cassandra's own roles are not looked at.
  *
  * Settings are system properties: sandbox.socket, sandbox.service (as the judge knows this server), sandbox.user and
- * sandbox.password (the one client with a password; may do everything), sandbox.peers (how many neighbours to invent).
+ * sandbox.password (the one client with a password; may do everything), sandbox.peers (how many neighbours to invent),
+ * sandbox.port (where they and this server listen), sandbox.seed (a file of statements without a semicolon in them).
  */
 public final class KeyspacesAuthenticator implements IAuthenticator
 {
@@ -56,12 +62,22 @@ public final class KeyspacesAuthenticator implements IAuthenticator
     }
 
     /**
-     * Keyspaces shows each client a ring of nodes; a driver that sees one connects to all of it. Nobody listens on the
-     * addresses written here, unless a test does, to see who comes.
+     * The seed, and neighbours: Keyspaces shows a client a ring of nodes, and a driver that sees one connects to all of
+     * it. Nobody listens on the addresses written here, unless a test does, to see who comes.
      */
     @Override
     public void setup()
     {
+        try
+        {
+            for (String statement : Files.readString(Path.of(System.getProperty("sandbox.seed"))).split(";"))
+                if (!statement.isBlank())
+                    QueryProcessor.process(statement, ConsistencyLevel.ONE);
+        }
+        catch (IOException missing)
+        {
+            throw new UncheckedIOException(missing);
+        }
         int port = Integer.getInteger("sandbox.port");
         for (int i = 0; i < Integer.getInteger("sandbox.peers"); i++)
         {
