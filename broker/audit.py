@@ -30,7 +30,11 @@ CREDENTIAL_ID: Final = "credential_id"
 REJECTED_CREDENTIAL_ID: Final = "rejected_credential_id"
 EXPIRES_AT: Final = "expires_at"
 
+ACTION: Final = "action"
+REVISION: Final = "revision"
+
 DECISION_EVENT: Final = "decision"
+REGISTRY_EVENT: Final = "registry"
 
 VALUE_MAX: Final = 2048
 """Characters kept of one value: the longest SPIFFE ID. Refused requests are audited too, whatever they hold."""
@@ -149,6 +153,22 @@ class Audit:
                 MESSAGE: message,
                 POLICY_VERSION: policy_version,
                 ROLE_CHAIN: list(role_chain),
+            }
+        )
+
+    def registry_changed(
+        self, *, at: datetime, caller: str, action: str, database: str, revision: int, role_arn: str
+    ) -> None:
+        """A dynamic database was created, updated or deleted."""
+        self._write(
+            {
+                EVENT: REGISTRY_EVENT,
+                TIME: _instant(at),
+                CALLER: caller,
+                ACTION: action,
+                DATABASE: database,
+                REVISION: revision,
+                ROLE_CHAIN: [role_arn] if role_arn else [],
             }
         )
 

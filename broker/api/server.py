@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,14 @@ from tollbridge.process.tls import TlsMaterial, TlsWatch
 from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-SERVICES: Final = ("tollbridge.v1.CredentialService", "tollbridge.v1.CatalogService")
+SERVICES: Final = (
+    "tollbridge.v1.CredentialService",
+    "tollbridge.v1.CatalogService",
+    "tollbridge.v1.RegistryService",
+)
+
+AddService = Callable[[grpc.aio.Server], None]
+"""Registers a servicer, such as `lambda server: add_XServicer_to_server(servicer, server)`."""
 
 _OPTIONS: Final = (
     # Two brokers on one port would each get half of the connections, silently.
@@ -94,8 +101,11 @@ class ApiServers:
         limits: ConnectionLimits = ConnectionLimits(),
         call_seconds: float = MAX_CALL_SECONDS,
         may: May = nobody,
+        more: Sequence[AddService] = (),
     ) -> None:
+        """`more`: services beside those that every proxy needs; each RPC has its row in the access table."""
         self._call_seconds = call_seconds
+        self._more = tuple(more)
         self._may = may
         self._options = (
             *_OPTIONS,
@@ -157,6 +167,8 @@ class ApiServers:
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(  # type: ignore[no-untyped-call]
             CatalogServicer(self._catalog), server
         )
+        for add in self._more:
+            add(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         try:
             return server, self._bind(server, listener)

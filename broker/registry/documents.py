@@ -106,8 +106,11 @@ class Judged:
     """The problems are errors; else they are warnings."""
 
 
-def judge(text: str, terms: Terms) -> Judged:
-    """Every error of a document, or the database it describes and its warnings."""
+def judge(text: str, terms: Terms, *, name: str = "") -> Judged:
+    """Every error of a document, or the database it describes and its warnings.
+
+    `name`: what it is stored under, where it is; another name inside is an error.
+    """
     seen: list[tuple[Document, Head, SelectorAws | None, RegisteredDatabase | None]] = []
 
     def registration(document: Document) -> Iterator[Finding]:
@@ -123,6 +126,8 @@ def judge(text: str, terms: Terms) -> Judged:
         made = register(head, document.spec, origin=Origin.DYNAMIC, links=terms.links, role=role)
         seen.append((document, head, role, made.database))
         yield from made.findings
+        if name and head.name != name:
+            yield Finding(head.name_at, f"the document of {head.name!r} is stored as {name!r}", "register it anew")
 
     try:
         loaded = load_text(text, Document, also=registration)

@@ -9,6 +9,7 @@
     channel.py   one channel ("lane"): options, retry policy, credentials
     events.py    what a watch yields     view.py   one continuous view over several streams
     errors.py    RpcFailed, decoded from google.rpc.ErrorInfo
+    registrations.py   what RegistryService answers
     convert.py   messages -> tollbridge.model; generated messages stop here
 
 Every method raises RpcFailed and nothing else that is not the caller's own cancellation.
@@ -17,6 +18,7 @@ Every method raises RpcFailed and nothing else that is not the caller's own canc
 from tollbridge.client.client import Client
 from tollbridge.client.errors import RpcFailed
 from tollbridge.client.events import Delete, Event, PolicyChanged, Synced, Upsert
+from tollbridge.client.registrations import DocumentProblem, Origin, Registration
 from tollbridge.process.tls import TlsFiles as Identity
 from tollbridge.process.tls import TlsFilesError
 
@@ -30,4 +32,7 @@ __all__ = [
     "Delete",
     "Synced",
     "PolicyChanged",
+    "Registration",
+    "DocumentProblem",
+    "Origin",
 ]

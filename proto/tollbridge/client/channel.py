@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 
 from tollbridge.process.tls import TlsMaterial
-from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc
+from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc, registry_service_pb2_grpc
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -106,6 +106,7 @@ class Lane:
             self.channel = grpc.aio.secure_channel(target, credentials, options=options)
         self.credentials: Any = credential_service_pb2_grpc.CredentialServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self.catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.registry: Any = registry_service_pb2_grpc.RegistryServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self._running = 0
         self._idle = asyncio.Event()
         self._streams: set[grpc.aio.UnaryStreamCall[Any, Any]] = set()

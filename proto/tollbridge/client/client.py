@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -13,10 +13,11 @@ from typing import Any, Final, Self
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from tollbridge.client import convert, errors
+from tollbridge.client import convert, errors, registrations
 from tollbridge.client.channel import Lane, resolve_target
 from tollbridge.client.errors import RpcFailed, unavailable
 from tollbridge.client.events import Event
+from tollbridge.client.registrations import Origin, Registration
 from tollbridge.client.view import View, known
 from tollbridge.clock import Clock
 from tollbridge.model import Database, Grant, StsChallenge, StsProof
@@ -24,7 +25,7 @@ from tollbridge.process import tls
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
 from tollbridge.reasons import Reason
-from tollbridge.v1 import catalog_service_pb2, credential_service_pb2
+from tollbridge.v1 import catalog_service_pb2, credential_service_pb2, registry_service_pb2
 
 DEFAULT_DEADLINE_SECONDS: Final = 10.0
 """Longer than the broker waits for an STS that hangs (7 s), so that its own word on the cause arrives."""
@@ -140,6 +141,44 @@ class Client:
             if not token:
                 return found
 
+    async def create_database(self, document: str, *, validate_only: bool = False) -> Registration:
+        """Register a dynamic database from a `kind: db` document. RpcFailed has `problems` when it is not accepted."""
+        request = registry_service_pb2.CreateDatabaseRequest(document=document, validate_only=validate_only)
+        return self._registration(await self._call("registry", "CreateDatabase", request))
+
+    async def get_database(self, name: str) -> Registration:
+        """One registration, by the name it is registered or served under; for operators who may view."""
+        request = registry_service_pb2.GetDatabaseRequest(name=name)
+        return self._registration(await self._call("registry", "GetDatabase", request))
+
+    async def list_registrations(self, origins: Collection[Origin] = ()) -> list[Registration]:
+        """Every registration, static, dynamic and discovered, or those of some origins; for operators who may view."""
+        found: list[Registration] = []
+        token = ""
+        while True:
+            request = registry_service_pb2.RegistryServiceListDatabasesRequest(
+                page_token=token, origins=[registrations.wire_origin(origin) for origin in origins]
+            )
+            answer = await self._call("registry", "ListDatabases", request)
+            found.extend(map(registrations.registration, answer.registrations))
+            token = answer.next_page_token
+            if not token:
+                return found
+
+    async def update_database(
+        self, document: str, *, revision: str = "", allow_missing: bool = False, validate_only: bool = False
+    ) -> Registration:
+        """Replace a dynamic database. `revision`: what it must have now; empty: the document's own, if any."""
+        request = registry_service_pb2.UpdateDatabaseRequest(
+            document=document, revision=revision, allow_missing=allow_missing, validate_only=validate_only
+        )
+        return self._registration(await self._call("registry", "UpdateDatabase", request))
+
+    async def delete_database(self, name: str, *, revision: str = "") -> None:
+        """Remove a dynamic database."""
+        request = registry_service_pb2.DeleteDatabaseRequest(name=name, revision=revision)
+        await self._call("registry", "DeleteDatabase", request)
+
     async def watch_databases(self) -> AsyncIterator[Event]:
         """The same list, then `Synced`, then every change, until it raises RpcFailed.
 
@@ -247,6 +286,9 @@ class Client:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=f"tollbridge.client: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _registration(self, answer: Any) -> Registration:
+        return registrations.registration(answer.registration)
 
     def _failed(self, error: grpc.aio.AioRpcError) -> RpcFailed:
         return errors.decode(error, self.target, certificate=self._certificate_note)

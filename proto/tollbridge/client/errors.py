@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
+from tollbridge.client.registrations import DocumentProblem, problem
 from tollbridge.reasons import ERROR_DOMAIN, ROWS, Reason
+from tollbridge.v1 import registry_service_pb2
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _MAX_DETAIL: Final = 300
@@ -43,6 +45,8 @@ class RpcFailed(Exception):
         retryable: bool | None = None,
         code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
         metadata: Mapping[str, str] = _NOTHING,
+        problems: tuple[DocumentProblem, ...] = (),
+        omitted: int = 0,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -52,6 +56,10 @@ class RpcFailed(Exception):
         self.code = code
         self.metadata = metadata
         """From ErrorInfo: names of roles, accounts and rules, the decision id."""
+        self.problems = problems
+        """What is wrong with the document that was sent."""
+        self.omitted = omitted
+        """How many more there are."""
 
 
 def unavailable(message: str) -> RpcFailed:
@@ -65,7 +73,15 @@ def decode(error: grpc.aio.AioRpcError, target: str, *, certificate: Callable[[]
     info = _error_info(error)
     details = error.details() or ""
     if info is not None and info.reason in Reason.__members__:
-        return RpcFailed(Reason[info.reason], details, code=code, metadata=dict(info.metadata))
+        problems, omitted = _problems(error)
+        return RpcFailed(
+            Reason[info.reason],
+            details,
+            code=code,
+            metadata=dict(info.metadata),
+            problems=problems,
+            omitted=omitted,
+        )
     reason = _BY_CODE.get(code, Reason.INTERNAL)
     if info is not None:
         message = f"{details} (the broker's reason {info.reason} is newer than this client)"
@@ -74,18 +90,29 @@ def decode(error: grpc.aio.AioRpcError, target: str, *, certificate: Callable[[]
 
 
 def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
-    for key, value in error.trailing_metadata() or ():
-        if key != _DETAILS_KEY or not isinstance(value, bytes):
-            continue
-        try:
-            status = status_pb2.Status.FromString(value)
-            for detail in status.details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-                    return info
-        except DecodeError:  # not our broker's
-            return None
+    for detail in _details(error):
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            return info
     return None
+
+
+def _problems(error: grpc.aio.AioRpcError) -> tuple[tuple[DocumentProblem, ...], int]:
+    for detail in _details(error):
+        document = registry_service_pb2.InvalidDocument()
+        if detail.Unpack(document):
+            return tuple(map(problem, document.problems)), document.omitted
+    return (), 0
+
+
+def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return tuple(status_pb2.Status.FromString(value).details)
+            except DecodeError:  # not our broker's
+                return ()
+    return ()
 
 
 def _explain(code: grpc.StatusCode, details: str, target: str, certificate: Callable[[], str]) -> str:
