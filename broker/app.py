@@ -21,14 +21,17 @@ from broker.api.catalog import Catalog
 from broker.api.credentials import CredentialServicer
 from broker.api.interceptors import Room, RpcMetrics
 from broker.api.readiness import Readiness, WatchedSts
+from broker.api.reports import AccessServicer, DiagnosticsServicer, add_reports
 from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenError, PlaintextListener, TlsListener
 from broker.audit import Audit, Counters
 from broker.aws.base import profile_region
 from broker.aws.redshift import BotoRedshift
 from broker.aws.sts import BotoSts
+from broker.diagnose import Diagnoser
 from broker.errors import BrokerError
+from broker.explain import Known
 from broker.grants import Grants, Lifetimes
-from broker.issuers import Issuers, close_issuers, make_issuers
+from broker.issuers import Issuers, chain_of, close_issuers, make_issuers
 from broker.metrics import expose
 from broker.model import Redshift, Sts
 from broker.registry.registry import Registry
@@ -158,6 +161,25 @@ def build(
         lifetimes=Lifetimes(recheck_seconds=limits.recheck_seconds),
     )
     catalog = Catalog(lambda: registry.current().by_name, lambda: policy, may_see)
+    reports = (
+        AccessServicer(
+            lambda: Known(
+                databases=registry.current().by_name, policy=policy, links=derived.links, chain=chain_of(issuers)
+            ),
+            lambda: derived.operators,
+        ),
+        DiagnosticsServicer(
+            Diagnoser(
+                policy=lambda: policy,
+                sts=watched,
+                issuers=issuers,
+                sts_region=sts_region(settings),
+                monotonic=clock.monotonic,
+            ),
+            lambda: registry.current().by_name,
+            lambda: derived.operators,
+        ),
+    )
     listeners = [_listener(section) for section in settings.listeners]
     watches = tuple(listener.watch for listener in listeners if isinstance(listener, TlsListener))
     readiness = Readiness(watched)
@@ -176,6 +198,7 @@ def build(
         ),
         call_seconds=limits.request_timeout_seconds,
         may=derived.operators.may,
+        more=(add_reports(*reports),),
     )
     expose(metrics, counters, registry=registry, pool=pool, sts=watched, readiness=readiness, watches=watches)
     host, _colon, port = settings.admin.address.rpartition(":")

@@ -7,6 +7,7 @@ condition that failed last on the rule that came closest, and what to change.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -22,8 +23,8 @@ SHOWS_DB_NAME: Final = frozenset({Protocol.POSTGRES, Protocol.MONGODB})
 MongoDB names it in each message. Everywhere else a rule's db_names could not be held."""
 
 
-class _Reach(IntEnum):
-    """How far a rule's conditions go towards a request: the first that fails."""
+class Reach(IntEnum):
+    """How far a rule's conditions go towards a request: past which of them."""
 
     NOTHING = 0
     WORKLOAD = 1
@@ -37,30 +38,32 @@ def evaluate(policy: Policy, *, caller: str, workload: str, database: Database, 
     if caller != workload and (refusal := _refuse_proxy(policy, caller, workload, database)):
         return refusal
 
-    # Where users are roles, a rule about one spelling is a rule about the role.
-    users = spellings(database, db_user)
-    denied_users = spellings(database, db_user, any_account=True)
-
-    def reach(rule: Rule) -> _Reach:
-        return _reach(rule, workload, database, denied_users if rule.deny else users, db_name)
-
+    reach = _reaching(workload, database, db_user, db_name)
     for rule in policy.rules:
-        if rule.deny and reach(rule) is _Reach.ALL:
+        if rule.deny and reach(rule) is Reach.ALL:
             message = f"rule {rule.name!r} denies {workload} database {database.name!r} as {db_user!r}"
             return Decision(allowed=False, rule=rule.name, reason=Reason.DENIED_BY_RULE, message=message)
     allows = [rule for rule in policy.rules if not rule.deny]
     closest = max(allows, key=reach, default=None)
-    if closest is None or (got := reach(closest)) <= _Reach.WORKLOAD:
+    if closest is None or (got := reach(closest)) <= Reach.WORKLOAD:
         return _no_database(workload, database, closest if closest and reach(closest) else None)
-    if got is _Reach.ALL:
+    if got is Reach.ALL:
         return Decision(allowed=True, rule=closest.name)
-    if got is _Reach.DATABASE:
+    if got is Reach.DATABASE:
         message = f"{workload} may enter {database.name!r}, but not as {db_user!r}: rule {closest.name!r} allows "
         message += f"{_listed(closest.db_users)}; add {db_user!r} to its db_users"
         return Decision(allowed=False, reason=Reason.DB_USER_NOT_ALLOWED, message=message)
     message = f"{workload} may enter {database.name!r} as {db_user!r}, but not its database {db_name!r}: rule "
     message += f"{closest.name!r} allows {_listed(closest.db_names)}; add {db_name!r} to its db_names"
     return Decision(allowed=False, reason=Reason.DB_NAME_NOT_ALLOWED, message=message)
+
+
+def reaches(
+    policy: Policy, *, workload: str, database: Database, db_user: str, db_name: str
+) -> tuple[tuple[Rule, Reach], ...]:
+    """How far each rule goes towards a request, in their order: why `evaluate` says what it says."""
+    reach = _reaching(workload, database, db_user, db_name)
+    return tuple((rule, reach(rule)) for rule in policy.rules)
 
 
 def may_see(policy: Policy, caller: str, database: Database) -> bool:
@@ -77,16 +80,23 @@ def may_see(policy: Policy, caller: str, database: Database) -> bool:
     return any(not rule.deny for rule in mine)
 
 
-def _reach(rule: Rule, workload: str, database: Database, users: frozenset[str], db_name: str) -> _Reach:
+def _reaching(workload: str, database: Database, db_user: str, db_name: str) -> Callable[[Rule], Reach]:
+    # Where users are roles, a rule about one spelling is a rule about the role.
+    users = spellings(database, db_user)
+    denied_users = spellings(database, db_user, any_account=True)
+    return lambda rule: _reach(rule, workload, database, denied_users if rule.deny else users, db_name)
+
+
+def _reach(rule: Rule, workload: str, database: Database, users: frozenset[str], db_name: str) -> Reach:
     if not any_matches(rule.workloads, workload):
-        return _Reach.NOTHING
+        return Reach.NOTHING
     if not selects(rule.db_labels, database.labels):
-        return _Reach.WORKLOAD
+        return Reach.WORKLOAD
     if not any(_names(rule, database, rule.db_users, user) for user in users):
-        return _Reach.DATABASE
+        return Reach.DATABASE
     if not _holds_db_name(rule, database, db_name):
-        return _Reach.DB_USER
-    return _Reach.ALL
+        return Reach.DB_USER
+    return Reach.ALL
 
 
 def _holds_db_name(rule: Rule, database: Database, db_name: str) -> bool:

@@ -30,6 +30,9 @@ SERVICES: Final = (
     "tollbridge.v1.CredentialService",
     "tollbridge.v1.CatalogService",
     "tollbridge.v1.RegistryService",
+    "tollbridge.v1.AccessService",
+    "tollbridge.v1.DiagnosticsService",
+    "tollbridge.v1.DiscoveryService",
 )
 
 AddService = Callable[[grpc.aio.Server], None]

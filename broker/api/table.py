@@ -50,11 +50,8 @@ ACCESS: Final[Mapping[str, AccessRow]] = MappingProxyType(
         "/tollbridge.v1.CredentialService/SignChallenge": AccessRow(Who.ANY_CALLER, Load.CALL),
         "/tollbridge.v1.CatalogService/ListDatabases": AccessRow(Who.ANY_CALLER, Load.CALL),
         "/tollbridge.v1.CatalogService/WatchDatabases": AccessRow(Who.ANY_CALLER, Load.WATCH),
-        "/tollbridge.v1.RegistryService/CreateDatabase": AccessRow(Who.REGISTRAR, Load.CALL),
-        "/tollbridge.v1.RegistryService/GetDatabase": AccessRow(Who.VIEWER, Load.CALL),
-        "/tollbridge.v1.RegistryService/ListDatabases": AccessRow(Who.VIEWER, Load.CALL),
-        "/tollbridge.v1.RegistryService/UpdateDatabase": AccessRow(Who.REGISTRAR, Load.CALL),
-        "/tollbridge.v1.RegistryService/DeleteDatabase": AccessRow(Who.REGISTRAR, Load.CALL),
+        "/tollbridge.v1.AccessService/Explain": AccessRow(Who.VIEWER, Load.CALL),
+        "/tollbridge.v1.DiagnosticsService/Diagnose": AccessRow(Who.VIEWER, Load.WATCH),
         # Health tells nothing but up or down. On mTLS listeners a trusted certificate is needed all the same.
         "/grpc.health.v1.Health/Check": AccessRow(Who.ANYBODY, Load.NONE),
         "/grpc.health.v1.Health/List": AccessRow(Who.ANYBODY, Load.NONE),

@@ -30,6 +30,7 @@ from botocore.parsers import ResponseParserError
 
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
+from broker.policies.statements import principal_of
 from broker.sessions.errors import SessionGone
 from tollbridge.reasons import Reason
 
@@ -181,10 +182,19 @@ class Call:
     @property
     def service(self) -> str:
         """For a person."""
-        return _TITLES[self.operation.partition(":")[0]]
+        service = self.operation.partition(":")[0]
+        return _TITLES.get(service, service)
 
 
-_TITLES: Final = {"sts": "AWS STS", "redshift": "Redshift", "redshift-serverless": "Redshift Serverless"}
+_TITLES: Final = {
+    "sts": "AWS STS",
+    "redshift": "Redshift",
+    "redshift-serverless": "Redshift Serverless",
+    "rds": "RDS",
+    "elasticache": "ElastiCache",
+    "memorydb": "MemoryDB",
+    "es": "OpenSearch",
+}
 
 
 def refusal(fault: AwsFault, call: Call) -> BrokerError:
@@ -280,6 +290,30 @@ def login_refusal(fault: AwsFault, call: Call, target: str, statements: str) -> 
             return refusal(fault, call)
 
 
+def described_refusal(fault: AwsFault, call: Call, statements: str) -> BrokerError:
+    """What an operator is told when AWS does not describe, list or modify. `statements` are what the signer needs."""
+    metadata = {"operation": call.operation, "aws_code": fault.code, "role": call.signer.arn}
+    match fault.kind:
+        case Kind.DENIED:
+            text = (
+                f"AWS denies {call.operation} in {call.region} to {call.signer.arn} ({fault.code}). Check: (1) its"
+                f" policy has {statements}; (2) no service control policy, permissions boundary or session policy"
+                " forbids it"
+            )
+            return BrokerError(Reason.CREDENTIAL_DENIED, text, metadata=metadata)
+        case Kind.INVALID:
+            text = f"AWS refuses {call.operation} in {call.region} ({fault.code}: {_clean(fault.detail)})"
+            return BrokerError(Reason.CREDENTIAL_INVALID, text, metadata=metadata)
+        case Kind.GONE:
+            text = (
+                f"{call.service} in {call.region} does not accept the session of {call.signer.arn} ({fault.code}): its"
+                " role was deleted, or the region must be enabled in that account"
+            )
+            return SessionGone(Reason.CREDENTIAL_DENIED, text, metadata=metadata)
+        case _:
+            return refusal(fault, call)
+
+
 def _denied_text(signer: AccountSession, hop: Hop) -> str:
     action: str | list[str] = ["sts:AssumeRole", "sts:TagSession"] if hop.tags else "sts:AssumeRole"
     allow = {"Effect": "Allow", "Action": action, "Resource": hop.role_arn}
@@ -313,14 +347,6 @@ def _invalid_text(fault: AwsFault, call: Call, hop: Hop) -> str:
         f" duration {hop.duration_seconds} s is over the role's MaxSessionDuration (or over 3600 s while the broker"
         " itself runs on a role), or the role ARN, external_id, session name or tags are malformed"
     )
-
-
-def principal_of(arn: str) -> str:
-    """What a trust policy names for an identity: the role behind an assumed-role session, which has lost its path."""
-    head, _, tail = arn.partition(":assumed-role/")
-    if not tail:
-        return arn
-    return f"{head.replace(':sts:', ':iam:', 1)}:role/{tail.split('/')[0]}"
 
 
 def _skew(seconds: float) -> str:

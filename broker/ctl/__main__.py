@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from broker.ctl.access import explain_, rules
 from broker.ctl.completion import completion
 from broker.ctl.failure import EXIT_MEANINGS
 from broker.ctl.iam import iam
@@ -25,7 +26,7 @@ def main() -> None:
     """
 
 
-for command in (iam, completion):
+for command in (explain_, rules, iam, completion):
     main.add_command(command)
 
 

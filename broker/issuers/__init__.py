@@ -29,7 +29,7 @@ from broker.issuers.presign import DerivedKeys
 from broker.issuers.rds import RdsIssuer
 from broker.issuers.redshift import RedshiftIssuer, RedshiftServerlessIssuer
 from broker.issuers.signing import SERVICES, SigningKeyIssuer
-from broker.model import AccountSession, ChainKey, GrantRequest, Issuer, Redshift, RegisteredDatabase
+from broker.model import AccountSession, ChainKey, GrantRequest, Hop, Issuer, Redshift, RegisteredDatabase
 from broker.sessions.keeper import Surroundings
 from tollbridge.model import Product, StsChallenge, StsProof
 
@@ -109,3 +109,8 @@ def make_issuers(
 async def close_issuers(issuers: Issuers) -> None:
     """End what they have under way."""
     await asyncio.gather(*(issuer.close() for issuer in {id(issuer): issuer for issuer in issuers.values()}.values()))
+
+
+def chain_of(issuers: Issuers) -> Callable[[RegisteredDatabase, GrantRequest], tuple[Hop, ...]]:
+    """The AssumeRole calls for a request, by the database's product. Pure; raises BrokerError."""
+    return lambda database, request: issuers[database.facts.product].chain(database, request)

@@ -86,3 +86,11 @@ def redshift_workgroup(place: Place, workgroup: str) -> Statement:
     return allow(
         "redshift-serverless:GetCredentials", place.arn("redshift-serverless", f"workgroup/<ID of {workgroup}>")
     )
+
+
+def principal_of(arn: str) -> str:
+    """What a trust policy names for an identity: the role behind an assumed-role session, which has lost its path."""
+    head, _, tail = arn.partition(":assumed-role/")
+    if not tail:
+        return arn
+    return f"{head.replace(':sts:', ':iam:', 1)}:role/{tail.split('/')[0]}"

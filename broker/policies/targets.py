@@ -60,7 +60,7 @@ def target(database: RegisteredDatabase, policy: Policy) -> Target:
         name=database.name,
         product=facts.product,
         place=place,
-        resource=_resource(database),
+        resource=resource_name(database),
         db_users=tuple(_pattern(user) for user in wanted if user not in roles),
         db_names=_least(_pattern(name) for rule in rules for name in rule.db_names) or ("*",),
         db_groups=database.db_groups,
@@ -117,7 +117,8 @@ def _rds_resources(each: Target) -> tuple[str, ...]:
     return tuple(named) or (each.place.arn("rds", "cluster:*"), each.place.arn("rds", "db:*"))
 
 
-def _resource(database: RegisteredDatabase) -> str:
+def resource_name(database: RegisteredDatabase) -> str:
+    """What ARNs of its product call a database; `*` where that is not known."""
     ids, product = database.resource_ids, database.facts.product
     if product in (Product.RDS, Product.RDSPROXY):
         return ids.get("rds.resource_id") or ids.get("rdsproxy.resource_id") or "*"

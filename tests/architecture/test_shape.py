@@ -24,7 +24,7 @@ PURE = (
         ROOT / "proxy" / name
         for name in ("script.py", "inbox.py", "model.py", "errors.py", "guard.py", "engine.py", "admission.py")
     ),
-    *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "secret.py", "clock.py")),
+    *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "reports.py", "secret.py", "clock.py")),
 )
 PURE_STDLIB = {
     "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "re", "struct",

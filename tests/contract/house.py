@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +16,8 @@ from typing import Self
 from broker.access.model import Policy
 from broker.api.catalog import Catalog
 from broker.api.credentials import CredentialServicer
-from broker.api.interceptors import Room, RpcMetrics
-from broker.api.server import ApiServers, ConnectionLimits, Listener, PlaintextListener, TlsListener
+from broker.api.interceptors import May, Room, RpcMetrics, nobody
+from broker.api.server import AddService, ApiServers, ConnectionLimits, Listener, PlaintextListener, TlsListener
 from broker.errors import BrokerError
 from broker.model import AwsAccess, GrantRequest, Origin, RegisteredDatabase
 from tests.support.ca import TestCa
@@ -169,7 +169,12 @@ class House:
 
     @asynccontextmanager
     async def serving(
-        self, *listeners: Listener, grace: float = 1.0, limits: ConnectionLimits | None = None
+        self,
+        *listeners: Listener,
+        grace: float = 1.0,
+        limits: ConnectionLimits | None = None,
+        more: Sequence[AddService] = (),
+        may: May = nobody,
     ) -> AsyncIterator[Self]:
         """Serve; without listeners, on one mTLS port."""
         self.servers = ApiServers(
@@ -179,6 +184,8 @@ class House:
             room=self.room,
             metrics=RpcMetrics(self.counters, self.room, SystemClock()),
             limits=limits or ConnectionLimits(),
+            may=may,
+            more=more,
         )
         await self.servers.start()
         await self.servers.set_ready(True)

@@ -10,13 +10,24 @@ from typing import Any, Final
 import grpc
 
 from tollbridge.process.tls import TlsMaterial
-from tollbridge.v1 import catalog_service_pb2_grpc, credential_service_pb2_grpc, registry_service_pb2_grpc
+from tollbridge.v1 import (
+    access_service_pb2_grpc,
+    catalog_service_pb2_grpc,
+    credential_service_pb2_grpc,
+    diagnostics_service_pb2_grpc,
+    registry_service_pb2_grpc,
+)
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """A grant has 2-3 KB, a page of the catalog at most 1 MB."""
 
-_SERVICES: Final = ("tollbridge.v1.CredentialService", "tollbridge.v1.CatalogService")
+_SERVICES: Final = (
+    "tollbridge.v1.CredentialService",
+    "tollbridge.v1.CatalogService",
+    "tollbridge.v1.AccessService",
+)
+"""Those whose calls may be repeated."""
 
 _SERVICE_CONFIG: Final = json.dumps(
     {
@@ -106,6 +117,10 @@ class Lane:
             self.channel = grpc.aio.secure_channel(target, credentials, options=options)
         self.credentials: Any = credential_service_pb2_grpc.CredentialServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self.catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.access: Any = access_service_pb2_grpc.AccessServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.diagnostics: Any = diagnostics_service_pb2_grpc.DiagnosticsServiceStub(  # type: ignore[no-untyped-call]
+            self.channel
+        )
         self.registry: Any = registry_service_pb2_grpc.RegistryServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self._running = 0
         self._idle = asyncio.Event()

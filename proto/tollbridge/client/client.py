@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from tollbridge.client import convert, errors, registrations
+from tollbridge.client import convert, errors, registrations, reports
 from tollbridge.client.channel import Lane, resolve_target
 from tollbridge.client.errors import RpcFailed, unavailable
 from tollbridge.client.events import Event
@@ -25,13 +25,22 @@ from tollbridge.process import tls
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
 from tollbridge.reasons import Reason
-from tollbridge.v1 import catalog_service_pb2, credential_service_pb2, registry_service_pb2
+from tollbridge.reports import DiagnosisStep, Explanation
+from tollbridge.v1 import (
+    access_service_pb2,
+    catalog_service_pb2,
+    credential_service_pb2,
+    diagnostics_service_pb2,
+    registry_service_pb2,
+)
 
 DEFAULT_DEADLINE_SECONDS: Final = 10.0
 """Longer than the broker waits for an STS that hangs (7 s), so that its own word on the cause arrives."""
 _CONNECT_SECONDS: Final = 5.0
 _WATCH_SILENCE_SECONDS: Final = 15.0
 """Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
+_DIAGNOSE_SECONDS: Final = 180.0
+"""A diagnosis of a chain whose every call hangs; each step says so when it is given up."""
 _DRAIN_MARGIN_SECONDS: Final = 2.0
 _PAGE_SIZE: Final = 200
 
@@ -140,6 +149,35 @@ class Client:
             token = answer.next_page_token
             if not token:
                 return found
+
+    async def explain(
+        self, database: str, db_user: str, *, workload: str, db_name: str = "", caller: str = ""
+    ) -> Explanation:
+        """What would be decided and done about such a request; for operators who may view."""
+        request = access_service_pb2.ExplainRequest(
+            database=database, db_user=db_user, db_name=db_name, workload=workload, caller=caller
+        )
+        answer = await self._call("access", "Explain", request)
+        try:
+            return reports.explanation(answer)
+        except convert.NotUnderstood as error:
+            raise self._not_understood(error) from error
+
+    async def diagnose(
+        self, database: str, db_user: str = "", *, db_name: str = "", workload: str = ""
+    ) -> AsyncIterator[DiagnosisStep]:
+        """Each step from the broker's identity to a credential, as it begins and ends; for operators who may view."""
+        request = diagnostics_service_pb2.DiagnoseRequest(
+            database=database, db_user=db_user, db_name=db_name, workload=workload
+        )
+        lane = self._open_lane()
+        stream = lane.diagnostics.Diagnose(request, timeout=_DIAGNOSE_SECONDS)
+        lane.open_stream(stream)
+        try:
+            while (message := await self._read(stream, lane, bounded=False)) is not None:
+                yield reports.step(message.step)
+        finally:
+            lane.close_stream(stream)
 
     async def create_database(self, document: str, *, validate_only: bool = False) -> Registration:
         """Register a dynamic database from a `kind: db` document. RpcFailed has `problems` when it is not accepted."""
