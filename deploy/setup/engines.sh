@@ -15,6 +15,7 @@ server_binary() { compgen -G "/usr/lib/postgresql/*/bin/postgres"; }
 mariadb_server() { PATH=$PATH:/usr/sbin command -v mariadbd && test -e /usr/lib/mysql/plugin/auth_pam_v1.so; }
 nutcracker_program() { PATH=$PATH:/usr/sbin command -v nutcracker; }
 java_17() { [ "$(java -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p')" -ge 17 ]; }
+nginx_program() { PATH=$PATH:/usr/sbin command -v nginx; }
 haproxy_program() { PATH=$PATH:/usr/sbin command -v haproxy; }
 
 want postgresql server_binary
@@ -37,6 +38,7 @@ if [ "${BENCH:-}" = 1 ]; then
     want pgbouncer command -v pgbouncer
     want nutcracker nutcracker_program
     want wrk command -v wrk
+    want nginx-light nginx_program
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -61,6 +63,7 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
             case $package in
                 postgresql | haproxy | pgbouncer | nutcracker) services+=("$package") ;;
                 mariadb-server) services+=(mariadb) ;;
+                nginx-light) services+=(nginx) ;;
             esac
         done
         [ ${#services[@]} -eq 0 ] || systemctl --quiet disable "${services[@]}" 2>/dev/null || true
