@@ -39,7 +39,8 @@ def serve(config: Path) -> None:
     """Serve until told to stop.
 
     AWS credentials come from the SDK's own chain: environment, shared files with AWS_PROFILE, web identity, container,
-    instance metadata. SIGTERM stops gracefully. Exits 2 when the configuration cannot be used.
+    instance metadata. The configuration is read again when it changes and at SIGHUP; one with an error changes nothing.
+    SIGTERM stops gracefully. Exits 2 when the configuration cannot be used.
     """
     try:
         loaded = load(config, also=check.file_findings)
@@ -51,8 +52,9 @@ def serve(config: Path) -> None:
         click.echo(f"{config}: error: listeners: none: nobody could reach the broker", err=True)
         raise SystemExit(2)
     from broker.app import serve as run  # boto3, grpc and uvloop load here, not for --help
+    from broker.reload import ConfigFile
 
-    raise SystemExit(run(loaded.value))
+    raise SystemExit(run(loaded.value, ConfigFile(config, lambda: load(config, also=check.file_findings))))
 
 
 @main.command("check-config")

@@ -21,23 +21,31 @@ from broker.api.catalog import Catalog
 from broker.api.credentials import CredentialServicer
 from broker.api.interceptors import Room, RpcMetrics
 from broker.api.readiness import Readiness, WatchedSts
+from broker.api.registry import RegistryServicer
 from broker.api.reports import AccessServicer, DiagnosticsServicer, add_reports
 from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenError, PlaintextListener, TlsListener
 from broker.audit import Audit, Counters
+from broker.auditfile import AuditFile
 from broker.aws.base import profile_region
 from broker.aws.redshift import BotoRedshift
+from broker.aws.stores import make_store
 from broker.aws.sts import BotoSts
 from broker.diagnose import Diagnoser
 from broker.errors import BrokerError
 from broker.explain import Known
 from broker.grants import Grants, Lifetimes
+from broker.inforce import InForce
 from broker.issuers import Issuers, chain_of, close_issuers, make_issuers
-from broker.metrics import expose
+from broker.metrics import expose, expose_registry, expose_reload
 from broker.model import Redshift, Sts
+from broker.registry.dynamic import DynamicDatabases
+from broker.registry.registrar import Registrar
 from broker.registry.registry import Registry
 from broker.registry.sources import Sources
+from broker.registry.store import Store, StoreError
+from broker.reload import ConfigFile, Reload
 from broker.sessions.pool import Pool
-from broker.settings import ListenerSection, Settings, derive
+from broker.settings import Derived, ListenerSection, Settings
 from tollbridge.clock import Clock
 from tollbridge.process import telemetry
 from tollbridge.process.admin import AdminServer
@@ -65,6 +73,9 @@ class Broker:
     catalog: Catalog
     metrics: telemetry.Counters
     watches: tuple[TlsWatch, ...]
+    in_force: InForce
+    dynamic: DynamicDatabases | None = None
+    """None where nothing is kept: `Settings.keeps_a_registry`."""
 
     @property
     def addresses(self) -> list[str]:
@@ -78,7 +89,9 @@ class Broker:
         return f"{host}:{port}"
 
     async def start(self) -> None:
-        """Bind everything. Raises ListenError or OSError."""
+        """Load what is registered and bind everything. Raises ListenError, OSError or StoreError."""
+        if self.dynamic is not None:
+            await self.dynamic.start()
         await self.api.start()
         await self.admin.start()
 
@@ -88,6 +101,8 @@ class Broker:
             for watch in self.watches:
                 group.create_task(watch.run(), name="tls files")
             group.create_task(self._follow_registry(), name="registry")
+            if self.dynamic is not None:
+                group.create_task(self.dynamic.follower.run(), name="dynamic databases")
             group.create_task(self._become_ready(), name="base credentials")
 
     async def stop(self, grace: float) -> None:
@@ -97,6 +112,8 @@ class Broker:
         await close_issuers(self.issuers)
         await self.pool.close()
         await self.admin.stop()
+        if self.dynamic is not None:
+            await self.dynamic.store.close()
 
     async def _follow_registry(self) -> None:
         # The catalog works differences out itself, per caller: here only the wake-ups count.
@@ -131,16 +148,18 @@ def build(
     clock: Clock,
     audit_sink: Callable[[str], None],
     jitter: Callable[[], float] = random.random,
+    make_store: Callable[[Pool], Store] | None = None,
 ) -> Broker:
-    """Put a broker together. Raises TlsFilesError."""
-    derived = derive(settings)
+    """Put a broker together. Raises TlsFilesError. Without a store it takes no dynamic databases."""
+    in_force = InForce(settings)
     limits = settings.limits
     watched = WatchedSts(sts, clock)
     pool = Pool(sts=watched, clock=clock, jitter=jitter, counters=counters)
     registry = Registry()
     sources = Sources(registry)
-    sources.put_static(derived.databases)
-    policy = derived.policy
+    sources.put_static(in_force.derived.databases)
+    store = make_store(pool) if make_store and settings.keeps_a_registry else None
+    dynamic = DynamicDatabases(store, sources, in_force.terms, clock=clock, jitter=jitter) if store else None
     issuers = make_issuers(
         now=pool.now,
         monotonic=clock.monotonic,
@@ -149,37 +168,57 @@ def build(
         counters=counters,
         redshift=redshift,
     )
+    audit = Audit(sink=audit_sink, counters=counters)
     grants = Grants(
         registry=registry,
-        policy=lambda: policy,
+        policy=lambda: in_force.policy,
         evaluate=evaluate,
         pool=pool,
         issuers=issuers,
-        audit=Audit(sink=audit_sink, counters=counters),
+        audit=audit,
         jitter=jitter,
         sts_region=sts_region(settings),
         lifetimes=Lifetimes(recheck_seconds=limits.recheck_seconds),
     )
-    catalog = Catalog(lambda: registry.current().by_name, lambda: policy, may_see)
+    catalog = Catalog(lambda: registry.current().by_name, lambda: in_force.policy, may_see)
     reports = (
         AccessServicer(
             lambda: Known(
-                databases=registry.current().by_name, policy=policy, links=derived.links, chain=chain_of(issuers)
+                databases=registry.current().by_name,
+                policy=in_force.policy,
+                links=in_force.links,
+                chain=chain_of(issuers),
             ),
-            lambda: derived.operators,
+            lambda: in_force.operators,
         ),
         DiagnosticsServicer(
             Diagnoser(
-                policy=lambda: policy,
+                policy=lambda: in_force.policy,
                 sts=watched,
                 issuers=issuers,
                 sts_region=sts_region(settings),
                 monotonic=clock.monotonic,
             ),
             lambda: registry.current().by_name,
-            lambda: derived.operators,
+            lambda: in_force.operators,
         ),
     )
+    registrar = Registrar(
+        sources=sources,
+        terms=lambda: in_force.terms,
+        operators=lambda: in_force.operators,
+        audit=audit,
+        clock=clock,
+        dynamic=dynamic,
+    )
+
+    async def put_in_force(_settings: Settings, derived: Derived) -> None:
+        sources.put_static(derived.databases)
+        if dynamic is not None:
+            await dynamic.reconsider(derived.terms)
+        registry.policy_changed()
+
+    in_force.on_change(put_in_force)
     listeners = [_listener(section) for section in settings.listeners]
     watches = tuple(listener.watch for listener in listeners if isinstance(listener, TlsListener))
     readiness = Readiness(watched)
@@ -197,10 +236,11 @@ def build(
             max_age_grace_seconds=limits.max_connection_age_grace_seconds,
         ),
         call_seconds=limits.request_timeout_seconds,
-        may=derived.operators.may,
-        more=(add_reports(*reports),),
+        may=in_force.may,
+        more=(add_reports(*reports), RegistryServicer(registrar).add_to),
     )
     expose(metrics, counters, registry=registry, pool=pool, sts=watched, readiness=readiness, watches=watches)
+    expose_registry(metrics, sources, dynamic)
     host, _colon, port = settings.admin.address.rpartition(":")
     admin = AdminServer(
         host.strip("[]"), int(port), live=lambda: True, ready=readiness.ready, metrics=metrics.exposition
@@ -216,20 +256,25 @@ def build(
         catalog=catalog,
         metrics=metrics,
         watches=watches,
+        in_force=in_force,
+        dynamic=dynamic,
     )
 
 
-def serve(settings: Settings) -> int:
-    """Serve until told to stop. The process's exit code: 0 after a stop, 1 when it could not start or failed."""
+def serve(settings: Settings, source: ConfigFile | None = None) -> int:
+    """Serve until told to stop. The process's exit code: 0 after a stop, 1 when it could not start or failed.
+
+    `source` is where the settings came from, which is followed.
+    """
     telemetry.start_logging(settings.log.level)
     try:
-        return run(_serve(settings))
+        return run(_serve(settings, source))
     except Exception:  # noqa: BLE001 - a bug ends the process; its supervisor starts it again
         _log.exception("the broker ends because of a bug")
         return 1
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, source: ConfigFile | None) -> int:
     region = sts_region(settings)
     if not region:
         _log.error("no AWS region: set aws.region in the configuration, AWS_REGION, or region in the AWS profile")
@@ -240,9 +285,22 @@ async def _serve(settings: Settings) -> int:
     try:
         audit = AuditFile(settings.audit.file)
         lifecycle.on_reload(audit.reopen)
-        broker = build(settings, sts=sts, redshift=redshift, counters=counters, clock=clock, audit_sink=audit.write)
+        broker = build(
+            settings,
+            sts=sts,
+            redshift=redshift,
+            counters=counters,
+            clock=clock,
+            audit_sink=audit.write,
+            make_store=lambda pool: make_store(settings, pool, clock=clock, counters=counters.dynamodb, skew=sts.skew),
+        )
+        reload = source.follow(broker.in_force) if source else None
+        if reload is not None:
+            lifecycle.on_reload(reload.request)
+            broker.readiness.remarks.append(lambda: reload.trouble)
+            expose_reload(broker.metrics, reload)
         with lifecycle.signals():
-            return await _live(broker, lifecycle, settings.limits.stop_grace_seconds)
+            return await _live(broker, lifecycle, settings.limits.stop_grace_seconds, reload)
     except (TlsFilesError, OSError) as error:
         _log.error("cannot start: %s", error)
         return 1
@@ -251,50 +309,27 @@ async def _serve(settings: Settings) -> int:
         sts.close()
 
 
-async def _live(broker: Broker, lifecycle: Lifecycle, grace: float) -> int:
+async def _live(broker: Broker, lifecycle: Lifecycle, grace: float, reload: Reload | None) -> int:
     try:
         try:
             await broker.start()
-        except (ListenError, OSError) as error:
+        except (ListenError, OSError, StoreError) as error:
             _log.error("cannot start: %s", error)
             return 1
         _log.info("serving on %s, admin port on %s", ", ".join(broker.addresses), broker.admin_address)
         async with asyncio.TaskGroup() as group:
             work = group.create_task(broker.run(), name="broker")
+            following = group.create_task(reload.run(), name="configuration") if reload else None
             await lifecycle.draining()
             if not await lifecycle.drained_by(grace + _STOP_MARGIN_SECONDS, broker.stop(grace)):
                 _log.warning("the drain was cut short")
             work.cancel()
+            if following is not None:
+                following.cancel()
     finally:
         await broker.stop(0)
     _log.info("stopped")
     return 0
-
-
-class AuditFile:
-    """Where decisions are written: `-` is standard output. Each line is in the file before its credential leaves."""
-
-    def __init__(self, path: str) -> None:
-        self._path = "" if path == "-" else path
-        self._descriptor = self._open()
-
-    def write(self, line: str) -> None:
-        """Append one line. Raises OSError: then no credential is handed out."""
-        data = line.encode() + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-
-    def reopen(self) -> None:
-        """After a log rotation moved the file away (SIGHUP)."""
-        if not self._path:
-            return
-        old, self._descriptor = self._descriptor, self._open()
-        os.close(old)
-
-    def _open(self) -> int:
-        if not self._path:
-            return 1
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
 def sts_region(settings: Settings) -> str:

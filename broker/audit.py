@@ -89,6 +89,8 @@ class Counters:
     """Of passwords that AWS makes when it is asked (Redshift)."""
     sts: CallCounters = field(default_factory=CallCounters)
     redshift: CallCounters = field(default_factory=CallCounters)
+    dynamodb: CallCounters = field(default_factory=CallCounters)
+    """Of the table that several brokers share."""
 
     def deny(self, reason: Reason) -> None:
         """Count a refusal."""

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from broker.api.readiness import Readiness, WatchedSts
 from broker.audit import Counters
+from broker.registry.dynamic import DynamicDatabases
 from broker.registry.registry import Registry
+from broker.registry.sources import Sources
+from broker.reload import Reload
 from broker.sessions.pool import Pool
 from tollbridge.process import telemetry
 from tollbridge.process.tls import TlsWatch
@@ -96,6 +99,48 @@ def expose(
         "tollbridge_broker_tls_rejected",
         "Looks at certificate files that did not fit together.",
         lambda: sum(watch.rejected for watch in watches),
+    )
+
+
+def expose_reload(metrics: telemetry.Counters, reload: Reload) -> None:
+    """Register what became of the configuration file."""
+    metrics.read_counter(
+        "tollbridge_broker_config_reloads", "Configurations put in force since start.", lambda: reload.reloads
+    )
+    metrics.read_counter(
+        "tollbridge_broker_config_rejected", "Configurations with errors, not put in force.", lambda: reload.rejected
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_config_stale",
+        "1 while not all of the file on disk is in force.",
+        lambda: bool(reload.trouble),
+    )
+
+
+def expose_registry(metrics: telemetry.Counters, sources: Sources, dynamic: DynamicDatabases | None) -> None:
+    """Register where databases come from and how the store fares."""
+    metrics.read_gauge(
+        "tollbridge_broker_registered",
+        "Databases by where they come from.",
+        lambda: {(origin.value,): count for origin, count in sources.counts.items()},
+        ("origin",),
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_renamed", "Databases that lost their name to another.", lambda: len(sources.renamed)
+    )
+    if dynamic is None:
+        return
+    follower = dynamic.follower
+    metrics.read_gauge(
+        "tollbridge_broker_dynamic_refused",
+        "Stored documents that this broker does not accept.",
+        lambda: sum(entry.judged.errors for entry in dynamic.entries.values()),
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_store_stale_seconds", "Since the store last answered.", lambda: follower.stale_seconds
+    )
+    metrics.read_counter(
+        "tollbridge_broker_store_failures", "Questions the store did not answer.", lambda: follower.failures
     )
 
 

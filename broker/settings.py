@@ -19,6 +19,7 @@ from broker.access.model import Policy
 from broker.access.operators import Operators
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.arns import parse_role_arn, partition_of_region
+from broker.registry.documents import Terms
 from broker.registry.links import AccountLink, AccountLinks
 from broker.registry.static import external_id_problem, register_static
 from broker.teleport import REGION_HINT, ROLE_HINT, DbService
@@ -188,6 +189,42 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class DynamoDbSection(Section):
+    """`registry.dynamodb:` the table that several brokers share."""
+
+    table: str = Field(default="", pattern=r"^([A-Za-z0-9_.-]{3,255})?$", description="Name of the table.")
+    region: str = Field(default="", description="Region of the table. Empty: aws.region.")
+    create_table: bool = Field(
+        default=False, description="Create the table when it does not exist (needs dynamodb:CreateTable)."
+    )
+
+    def findings(self) -> Iterable[Finding]:
+        """A region, if any, is one; options belong to a table."""
+        if self.region and not partition_of_region(self.region):
+            yield Finding(self.at("region"), f"{self.region!r} is not a region of AWS", REGION_HINT)
+        if not self.table and (self.region or self.create_table):
+            yield Finding(self.at("table"), "is required", "such as tollbridge")
+
+
+class RegistrySection(Section):
+    """`registry:` where dynamic and discovered databases are kept."""
+
+    file: str = Field(
+        default="/var/lib/tollbridge/registry.db",
+        description="SQLite file, made when needed, readable by its owner alone. With dynamodb: the copy that is used "
+        "while the table cannot be reached.",
+    )
+    dynamodb: DynamoDbSection = Field(
+        default_factory=DynamoDbSection, description="For several brokers: a table in the broker's own account."
+    )
+
+    def findings(self) -> Iterable[Finding]:
+        """A path that does not depend on where the broker was started."""
+        if not self.file.startswith("/"):
+            message = f"must be an absolute path, not {self.file!r}"
+            yield Finding(self.at("file"), message, "such as /var/lib/tollbridge/registry.db")
+
+
 class LimitsSection(Section):
     """`limits:` bounds that protect the broker; the defaults suit a thousand proxies."""
 
@@ -236,11 +273,17 @@ class Settings(Section):
     access: AccessSection = Field(default_factory=AccessSection)
     proxies: list[ProxySection] = Field(default_factory=list)
     operators: list[OperatorSection] = Field(default_factory=list, description="Who may run the broker. Nobody else.")
+    registry: RegistrySection = Field(default_factory=RegistrySection)
     listeners: list[ListenerSection] = Field(default_factory=list)
     admin: AdminSection = Field(default_factory=AdminSection)
     audit: AuditSection = Field(default_factory=AuditSection)
     log: LogSection = Field(default_factory=LogSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
+
+    @property
+    def keeps_a_registry(self) -> bool:
+        """Whether there is anything to keep: dynamic or discovered databases."""
+        return bool(self.db_service.resources or self.db_service.aws)
 
     def findings(self) -> Iterable[Finding]:
         """What concerns several sections."""
@@ -295,6 +338,7 @@ class Derived:
     links: AccountLinks
     policy: Policy
     operators: Operators
+    terms: Terms
 
 
 def load(path: str | Path, *, also: loader.Check[Settings] | None = None) -> Loaded[Settings]:
@@ -311,6 +355,7 @@ def derive(settings: Settings) -> Derived:
         links=links,
         policy=load_policy(settings.access, settings.proxies),
         operators=Operators(section.row() for section in settings.operators),
+        terms=Terms(links=links, selectors=tuple(settings.db_service.resources) if settings.db_service.enabled else ()),
     )
 
 

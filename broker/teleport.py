@@ -282,7 +282,5 @@ class DbService(Section):
     def findings(self) -> Iterable[Finding]:
         if self.aws:
             yield Finding(self.at("aws"), f"discovery {_LATER}", warning=True)
-        if self.resources:
-            yield Finding(self.at("resources"), f"resources: dynamic registration {_LATER}", warning=True)
         if not self.enabled and self.databases:
             yield Finding(self.at("enabled"), "is false: the databases of this section are not served", warning=True)

@@ -6,7 +6,7 @@ broker degraded, not unready: it still issues from the sessions it holds, and it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from broker.errors import BrokerError
@@ -75,6 +75,8 @@ class Readiness:
         self.draining = False
         self.waiting_for = "base credentials"
         """Why it is not ready yet."""
+        self.remarks: list[Callable[[], str]] = []
+        """What else an operator should know: each gives a line, or nothing."""
 
     def ready(self) -> tuple[bool, str]:
         """Ready or not, and a line that says why."""
@@ -83,4 +85,5 @@ class Readiness:
         if not self.base_obtained:
             return False, f"not ready: waiting for {self.waiting_for}"
         degraded = self._sts.degraded
-        return True, f"ready, degraded: {degraded}" if degraded else "ready"
+        remarks = "; ".join(said for remark in self.remarks if (said := remark()))
+        return True, ", ".join(filter(None, ("ready", degraded and f"degraded: {degraded}", remarks)))

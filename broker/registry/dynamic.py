@@ -61,6 +61,12 @@ class DynamicDatabases:
         """By name, all that are stored."""
         return MappingProxyType(self._entries)
 
+    async def start(self) -> None:
+        """Open the store and load what is in it. Raises StoreError when there is nothing to go on: neither the store
+        nor a copy of it. A broker that knew nothing would tell its proxies that nothing exists."""
+        await self.store.open()
+        await self.follower.refresh()
+
     async def reconsider(self, terms: Terms) -> None:
         """The configuration is another: judge all anew."""
         self.terms = terms

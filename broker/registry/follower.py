@@ -51,16 +51,13 @@ class Follower:
         """Why the store does not answer; empty while it does."""
         self.failures = 0
         """Questions that were not answered."""
+        self.loaded = False
+        """Whether the items are what the store, or its copy, has said."""
 
     @property
     def items(self) -> Mapping[str, Item]:
         """By name."""
         return MappingProxyType(self._items)
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the store has ever answered."""
-        return self._heard_at is not None
 
     @property
     def stale_seconds(self) -> float:
@@ -71,11 +68,13 @@ class Follower:
         """Ask now. Raises StoreError."""
         async with self._turn:
             asked_at = self._clock.monotonic()
-            changed = await self._ask(asked_at)
-            self._heard_at = asked_at
-            self.trouble = ""
-            if changed:
+            page = await self._ask(asked_at)
+            if page is None or not page.copied:
+                self._heard_at = asked_at
+                self.trouble = ""
+            if page is not None and (changed := self._take(page)):
                 await self._on_change(changed)
+            self.loaded = True
 
     async def try_refresh(self) -> bool:
         """Ask now; False, and `trouble`, when the store does not answer."""
@@ -96,13 +95,13 @@ class Follower:
             await self._sleep(wait * (1 - _JITTER / 2 + _JITTER * self._jitter()))
             wait = POLL_SECONDS if await self.try_refresh() else min(wait * 2, _MAX_POLL_SECONDS)
 
-    async def _ask(self, now: float) -> frozenset[str]:
+    async def _ask(self, now: float) -> Page | None:
         since = self._mark
         if self._heard_at is not None and now - self._heard_at > TOMBSTONE_SECONDS / 2:
             since = None  # tombstones may be gone that we never saw
         if since is not None and await self._store.mark(self._kind) == since:
-            return frozenset()
-        return self._take(await self._store.changes(self._kind, since))
+            return None
+        return await self._store.changes(self._kind, since)
 
     def _take(self, page: Page) -> frozenset[str]:
         said = {item.name: item for item in page.items}
@@ -115,5 +114,5 @@ class Follower:
                 self._items.pop(name, None)
             else:
                 self._items[name] = item
-        self._mark = page.mark
+        self._mark = None if page.copied else page.mark
         return frozenset(changed)

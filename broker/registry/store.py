@@ -64,6 +64,8 @@ class Page:
     """Tombstones among them only when a `since` was given. Oldest change first."""
     whole: bool
     """Everything there is: what is not among the items does not exist."""
+    copied: bool = False
+    """As the store was when it last answered: it does not now, and the mark leads nowhere."""
 
 
 class Conflict(Exception):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import AuditFile, Broker, build
+from broker.app import Broker, build
 from broker.audit import Counters
+from broker.auditfile import AuditFile
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
 from broker.settings import load
