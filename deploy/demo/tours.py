@@ -32,6 +32,9 @@ class Tour:
     """The same, as the user below."""
     user: str = "app"
     denied_user: str = "admin"
+    denied_reason: str = "DB_USER_NOT_ALLOWED"
+    what: str = "a database user"
+    """What the rules tell apart, and {user} stands for."""
     shows: str = ""
     """What the answer must contain: the user, unless it says otherwise."""
 
@@ -58,6 +61,12 @@ _CURL: Final = (
 _CQLSH: Final = (
     *(os.path.relpath(Path(sys.executable).with_name("cqlsh")), "127.0.0.1", "{port}"),
     *("--username={user}", "--password=ignored", "--execute=select * from shop.orders"),
+)
+# Nor does MongoDB's client say who it is; which database it wants stands in each message.
+_PYMONGO: Final = (
+    *(os.path.relpath(sys.executable), "-c"),
+    "import pymongo; client = pymongo.MongoClient('mongodb://127.0.0.1:{port}/?replicaSet=rs0'); "
+    "print(list(client['{user}'].orders.find()))",
 )
 _ROLES: Final = MappingProxyType({"user": "role/DatabaseUserRole", "denied_user": "role/NobodysRole"})
 
@@ -102,6 +111,16 @@ TOURS: Final = MappingProxyType(
             shows="Grace",
             **_ROLES,
         ),
+        "mongodb": Tour(
+            title="DocumentDB",
+            database=topology.DOCUMENTDB.name,
+            command=_PYMONGO,
+            denied=_PYMONGO,
+            denied_user="payroll",
+            denied_reason="DB_NAME_NOT_ALLOWED",
+            what="a db_name",
+            shows="Grace",
+        ),
     }
 )
 """By the name of the sandbox's engine."""
@@ -143,11 +162,11 @@ class Guide:
             self.narrator.fact("expires", decision["expires_at"])
 
     def _denied(self, tour: Tour) -> None:
-        with self.narrator.step(f"{tour.title}: refused, a database user that no rule allows"):
+        with self.narrator.step(f"{tour.title}: refused, {tour.what} that no rule allows"):
             answer = self._ask(self._filled(tour, tour.denied, tour.denied_user))
             said = answer.stdout + answer.stderr
             self.narrator.quote(said)
-            if self._decision(tour).get("reason") != "DB_USER_NOT_ALLOWED" or tour.denied_user not in said:
+            if self._decision(tour).get("reason") != tour.denied_reason or tour.denied_user not in said:
                 raise RuntimeError("it was let in, or refused for another reason")
 
     def _database(self, tour: Tour) -> str:

@@ -30,10 +30,12 @@ from proxy.engines import ENGINES
 TRUST_DOMAIN = "spiffe://example.org"
 BROKER_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/broker"
 PROXY_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/proxy"
+OPERATOR = f"{TRUST_DOMAIN}/ns/ops/sa/operator"
+"""Who may view, register and apply: the certificate operator.crt."""
 APP_WORKLOAD = f"{TRUST_DOMAIN}/ns/shop/sa/checkout"
 """The workload that the loopback listener speaks for, and of the client certificate."""
 
-OTHER_DB_USERS = ("app", "readonly", "role/DatabaseUserRole", "role/PowerlessUserRole")
+OTHER_DB_USERS = ("app", "readonly", "role/DatabaseUserRole", "role/PowerlessUserRole", "role/ReaderRole")
 """Who gets into the databases that are not PostgreSQL on RDS."""
 
 Document = dict[str, Any]
@@ -47,6 +49,10 @@ def unchanged(_document: Document) -> None:
 
 OTHER_LABEL = "staging"
 """``env`` of databases other than PostgreSQL on RDS: rules for them hold no db_names, which most cannot show."""
+NAMED_LABEL = "documents"
+"""``env`` of those whose every message shows a db_name: the rule for them holds db_names."""
+MONGODB_USER = "role/DatabaseUserRole"
+"""Who a MongoDB client is: it may say nothing of itself."""
 
 
 def spoken(world: World) -> dict[str, str]:
@@ -60,7 +66,16 @@ def spoken(world: World) -> dict[str, str]:
 
 def _has_public_ca(database: Database) -> bool:
     """Signed by a CA of the system's store on AWS, for which no trust file of the proxy stands."""
-    return database.protocol == "redis" or database.product in ("rdsproxy", "dsql")
+    return database.protocol in ("redis", "dynamodb", "opensearch", "cassandra") or database.product in (
+        "rdsproxy",
+        "dsql",
+    )
+
+
+def _label(database: Database) -> str:
+    if _is_usual(database):
+        return "dev"
+    return NAMED_LABEL if database.protocol == "mongodb" else OTHER_LABEL
 
 
 def _is_usual(database: Database) -> bool:
@@ -93,6 +108,7 @@ class Bridge:
             self.ports.setdefault(name, free_port())
         self.issue("broker", BROKER_ID, "localhost")
         self.issue("client", APP_WORKLOAD)
+        self.issue("operator", OPERATOR)
         self.write_broker_config()
         self.broker = self._daemon("broker", "broker", {**self.world.environment(), **self.environment})
         self.proxy = self._make_proxy("proxy", PROXY_ID, self.change_proxy, self._own_ports())
@@ -189,7 +205,7 @@ class Bridge:
                         "name": database.name,
                         "protocol": database.protocol,
                         "uri": database.endpoint,
-                        "static_labels": {"env": "dev" if _is_usual(database) else OTHER_LABEL},
+                        "static_labels": {"env": _label(database)},
                         "aws": {"assume_role_arn": database.role_arn, "external_id": database.external_id}
                         if database.role_arn
                         else {"account_id": database.account_id},
@@ -217,6 +233,7 @@ class Bridge:
                     "db_labels": {"env": ["dev"]},
                 }
             ],
+            "operators": [{"caller": OPERATOR, "may": ["view", "register", "apply"]}],
             "listeners": [
                 {
                     "address": f"127.0.0.1:{self.ports['broker']}",
@@ -235,7 +252,11 @@ class Bridge:
             document["access"]["rules"].append(
                 {"name": "shop-in-staging", "workloads": [f"{TRUST_DOMAIN}/ns/shop/*"], **others}
             )
-            document["proxies"][0]["db_labels"]["env"].append(OTHER_LABEL)
+            named = {"db_labels": {"env": [NAMED_LABEL]}, "db_users": list(OTHER_DB_USERS), "db_names": ["app"]}
+            document["access"]["rules"].append(
+                {"name": "shop-in-documents", "workloads": [f"{TRUST_DOMAIN}/ns/shop/*"], **named}
+            )
+            document["proxies"][0]["db_labels"]["env"] += [OTHER_LABEL, NAMED_LABEL]
         self._write("broker.yaml", document, self.change_broker)
 
     def write_proxy_config(self) -> None:
@@ -274,8 +295,9 @@ class Bridge:
                         "tls": {**files, "required": False},
                         "workload": APP_WORKLOAD,
                         "database": database,
-                        # A Redis client may say nothing of itself.
+                        # These clients may say nothing of themselves.
                         **({"db_user": "app"} if protocol == "redis" else {}),
+                        **({"db_user": MONGODB_USER} if protocol == "mongodb" else {}),
                     }
                     for database, protocol in spoken(self.world).items()
                     if database in ports

@@ -4,7 +4,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deploy.sandbox import cassandra, dynamodb, front, mariadb, opensearch, postgres, redshift, topology, valkey
+from deploy.sandbox import (
+    cassandra,
+    documentdb,
+    dynamodb,
+    front,
+    mariadb,
+    opensearch,
+    postgres,
+    redshift,
+    topology,
+    valkey,
+)
 from deploy.sandbox.errors import SandboxError
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
@@ -31,6 +42,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
         "valkey": Engine(check=valkey.check, launch=valkey.launch),
         "redshift": Engine(check=postgres.binaries, launch=redshift.launch),
         "cassandra": Engine(check=cassandra.check, launch=cassandra.launch),
+        "mongodb": Engine(check=documentdb.check, launch=documentdb.launch),
         "dynamodb": Engine(check=front.check, launch=dynamodb.launch),
         "opensearch": Engine(check=opensearch.check, launch=opensearch.launch),
     }

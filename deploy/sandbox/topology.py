@@ -261,6 +261,17 @@ KEYSPACES = DatabaseSpec(
     product="keyspaces",
 )
 """The keyspaces of an account in a region; the resource id names the one that comes with it."""
+DOCUMENTDB = DatabaseSpec(
+    name="documents",
+    account_id=EXAMPLE_ACCOUNT,
+    host="mycluster.cluster-abcdef012345.us-west-1.docdb.amazonaws.com",
+    resource_id="mycluster",
+    role_arn=EXAMPLE_ROLE_ARN,
+    external_id=EXAMPLE_EXTERNAL_ID,
+    port=27017,
+    protocol="mongodb",
+    product="docdb",
+)
 DATABASES = (RDS_POSTGRES, ANALYTICS, LOCAL)
 """What every sandbox has: PostgreSQL servers."""
 ENGINE_DATABASES = {
@@ -271,6 +282,7 @@ ENGINE_DATABASES = {
     "valkey": (CACHE, SERVERLESS_CACHE, MEMORYDB),
     "redshift": (REDSHIFT, REDSHIFT_SERVERLESS),
     "cassandra": (KEYSPACES,),
+    "mongodb": (DOCUMENTDB,),
     "dynamodb": (DYNAMODB, ANALYTICS_DYNAMODB),
     "opensearch": (OPENSEARCH, OPENSEARCH_SERVERLESS),
 }

@@ -27,7 +27,8 @@ class Database:
     db_name: str
     superuser_dsn: str
     """For seeding, never for the system under test: in over the unix socket, without a password. A libpq connection
-    string; for MariaDB, Valkey and Cassandra the options of ``mariadb``, ``redis-cli`` and ``cqlsh``."""
+    string; for MariaDB, Valkey and Cassandra the options of ``mariadb``, ``redis-cli`` and ``cqlsh``, for MongoDB a
+    URI."""
     protocol: str = "postgres"
     product: str = "rds"
     other_hosts: tuple[str, ...] = ()
