@@ -65,8 +65,7 @@ _CQLSH: Final = (
 # Nor does MongoDB's client say who it is; which database it wants stands in each message.
 _PYMONGO: Final = (
     *(os.path.relpath(sys.executable), "-c"),
-    "import pymongo; client = pymongo.MongoClient('mongodb://127.0.0.1:{port}/?replicaSet=rs0'); "
-    "print(list(client['{user}'].orders.find()))",
+    "from pymongo import MongoClient as client; print([*client('mongodb://127.0.0.1:{port}').{user}.orders.find()])",
 )
 _ROLES: Final = MappingProxyType({"user": "role/DatabaseUserRole", "denied_user": "role/NobodysRole"})
 
