@@ -11,7 +11,8 @@ from typing import Final, NoReturn
 
 import click
 
-from proxy.settings import ListenerSettings, ProxySettings, load
+from proxy.listener_settings import ListenerSettings
+from proxy.settings import ProxySettings, load
 from tollbridge.process import lifecycle, tls
 from tollbridge.process.settings import SettingsError, json_schema
 from tollbridge.process.telemetry import start_logging

@@ -17,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from proxy.addresses import parse_address
 from proxy.admission import LoginLimits
 from proxy.audit import AuditedGrants, AuditLog, Writer
 from proxy.catalog import Catalog
 from proxy.engines import ENGINES
 from proxy.grants import GrantCache
+from proxy.listener_settings import ListenerSettings, ListenerTls
 from proxy.metrics import Metrics, Sources
 from proxy.model import Door
 from proxy.net import relay
@@ -35,7 +37,7 @@ from proxy.net.listener import Limits, Listener
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
 from proxy.protocols import OneProtocol
-from proxy.settings import ListenerSettings, ListenerTls, ProxySettings, SessionLimits, parse_address
+from proxy.settings import ProxySettings, SessionLimits
 from tollbridge.client import Client
 from tollbridge.clock import Clock
 from tollbridge.process.admin import AdminServer
@@ -77,6 +79,7 @@ def make_door(listener: ListenerSettings) -> Door:
         by_login_name=listener.route == "login_name",
         server_version=listener.mysql.server_version if listener.mysql else "",
         local_infile=listener.mysql.local_infile if listener.mysql else False,
+        advertise=listener.mongodb.advertise if listener.mongodb else "",
         login_seconds=listener.limits.login_seconds,
     )
 

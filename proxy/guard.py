@@ -74,6 +74,14 @@ class NeedGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class Permit:
+    """Ask whether the session's workload may use this logical database too, as this user, and call
+    `Guard.permitted` with the answer. One at a time."""
+
+    db_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Show no more of a side, and stop reading it, until `Release`: bytes of this call that no verdict has covered,
     and what arrives behind them, are shown then."""
@@ -99,7 +107,7 @@ class Deadline:
     refusal: Refused
 
 
-Verdict = Pass | Drop | Answer | Inject | Hold | Release | Refuse | NeedGrant | Stop | Watch | Deadline
+Verdict = Pass | Drop | Answer | Inject | Hold | Release | Refuse | NeedGrant | Permit | Stop | Watch | Deadline
 
 
 class Guard(Protocol):
@@ -131,6 +139,10 @@ class Guard(Protocol):
     def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
         """Bytes upstream sent."""
         ...
+
+    def permitted(self, db_name: str, refusal: Refused | None) -> Sequence[Verdict]:
+        """The answer to a Permit; None: it may."""
+        return ()
 
     def granted(self, user: str, password: str) -> Sequence[Verdict]:
         """A fresh credential, asked for by NeedGrant; upstream is on the verified TLS it was granted for."""

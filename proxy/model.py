@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from proxy.errors import PeerViolation, Refused, Side
@@ -61,10 +61,14 @@ class Door:
     """Server name -> database, for listeners routed by SNI."""
     by_login_name: bool = False
     """The login name is `db_user@database`, split at the last @."""
+    hosts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Name in the Host header -> database, for HTTP listeners routed so."""
     login_seconds: float | None = None
     """How long a login lasts upstream before it must be renewed, where the protocol can; None: the engine knows."""
     server_version: str = ""
     """What a protocol whose server speaks first greets with; empty: what the fixed database is known to say."""
+    advertise: str = ""
+    """HOST:PORT that clients are told to connect to, for protocols that tell; empty: what each has dialled."""
     local_infile: bool = False
     """Whether clients may send files when the server asks for them (MySQL's LOCAL INFILE)."""
 
@@ -109,6 +113,25 @@ class Door:
         if not db_user:
             raise Refused(Reason.INVALID_REQUEST, "no user: name one in the login, or have the listener set `db_user`")
         return Target(database=database, db_user=db_user)
+
+    def route_http(self, login: str, host: str, facts: PeerFacts | None) -> Target:
+        """Where a request leads whose signature names `login`, sent to `host`. Raises Refused.
+
+        An SDK always signs with something, so where the listener has a user of its own a name must be unmistakable to
+        replace it: `role/NAME` or an ARN.
+        """
+        if self.hosts:
+            name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+            database = self.hosts.get(name.lower())
+            if database is None:
+                raise Refused(
+                    Reason.DATABASE_UNKNOWN,
+                    f"listener {self.name!r} is routed by Host, and {host[:255]!r} is not in its `hosts` map",
+                )
+            return replace(self, database=database, hosts={}).route_http(login, host, facts)
+        if self.db_user and "/" not in login and ":" not in login:
+            login = "@" + login.rpartition("@")[2] if self.by_login_name and "@" in login else ""
+        return self.route(login, facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

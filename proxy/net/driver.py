@@ -159,6 +159,15 @@ class Driver:
             )
         return grant.user, self._vault.password(grant, self._proven)
 
+    async def permit(self, db_name: str) -> None:
+        """Whether the session that runs may use another logical database as well, for guards. Raises Refused."""
+        asked = self._asked
+        if asked is None:
+            raise LocalFault("a guard asks for a database and the login had no grant")
+        await self._services.grants.request(
+            workload=asked.workload, database=asked.database, db_user=asked.db_user, db_name=db_name, rejected=""
+        )
+
     async def _drive(self, script: Script[T]) -> T:
         reply: Any = None
         error: Exception | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from proxy.errors import LocalFault, Refused, Side
@@ -17,6 +18,7 @@ from proxy.guard import (
     Inject,
     NeedGrant,
     Pass,
+    Permit,
     Refuse,
     Release,
     Stop,
@@ -65,6 +67,7 @@ class Guarded:
         session: Session,
         clock: Clock,
         renew: Callable[[], Awaitable[tuple[str, str]]],
+        permit: Callable[[str], Awaitable[None]],
     ) -> None:
         self._guard = guard
         self._passes, self._passes_upstream = guard.passes, guard.passes_upstream
@@ -76,6 +79,8 @@ class Guarded:
         self._session = session
         self._clock = clock
         self._renew = renew
+        self._permit = permit
+        self._permits: asyncio.Queue[str] = asyncio.Queue()
         self._over = False
         self._grant_at: datetime | None = None
         self._grant_wanted = asyncio.Event()
@@ -129,10 +134,14 @@ class Guarded:
     async def run(self, done: asyncio.Future[None]) -> None:
         """Until the session is over: fetch the grants that the guard asks for, when it needs them."""
         async with asyncio.TaskGroup() as group:
-            renewals = group.create_task(self._renewals(), name="guard renewals")
+            work = [
+                group.create_task(self._renewals(), name="guard renewals"),
+                group.create_task(self._permissions(), name="guard permissions"),
+            ]
             await done
             self._over = True
-            renewals.cancel()
+            for task in work:
+                task.cancel()
             if self._alarm is not None:
                 self._alarm.cancel()
 
@@ -163,6 +172,22 @@ class Guarded:
     async def _renewal(self) -> None:
         user, password = await self._renew()
         self._guarding(lambda: self._carry_out(self._guard.granted(user, password), None, b""))
+
+    async def _permissions(self) -> None:
+        while True:
+            db_name = await self._permits.get()
+            refusal: Refused | None = None
+            try:
+                await self._permit(db_name)
+            except Refused as refused:
+                refusal = refused
+            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+                self._session.on_fault(fault)
+                return
+            self._guarding(partial(self._permitted, db_name, refusal))
+
+    def _permitted(self, db_name: str, refusal: Refused | None) -> None:
+        self._carry_out(self._guard.permitted(db_name, refusal), None, b"")
 
     def _arrived(self, side: Side, data: bytes) -> None:
         if self._over:
@@ -224,6 +249,8 @@ class Guarded:
                     return
                 case NeedGrant(instant):
                     self._want_grant(instant)
+                case Permit(db_name):
+                    self._permits.put_nowait(db_name)
                 case Stop(which):
                     held = self._held[which]
                     held.active = held.stopped = True

@@ -291,6 +291,7 @@ class Listener:
             limits=self._database_limits.get(facts.database, self._session_limits),
             clock=self._services.clock,
             renew=driver.renew,
+            permit=driver.permit,
             last_words=driver.last_words,
         )
         counters.login("ok")

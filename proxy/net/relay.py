@@ -55,6 +55,7 @@ class Relay:
         limits: SessionLimits,
         clock: Clock,
         renew: Callable[[], Awaitable[tuple[str, str]]],
+        permit: Callable[[str], Awaitable[None]],
         last_words: bytes = b"",
     ) -> None:
         self._client = client
@@ -63,6 +64,7 @@ class Relay:
         self._limits = limits
         self._clock = clock
         self._renew = renew
+        self._permit = permit
         self._ended = ""
         self._refusal: Refused | None = None
         self._fault: Exception | None = None
@@ -145,7 +147,7 @@ class Relay:
             return
         client_sink = upstream_sink = None
         if self._session.guard is not None:
-            self._guarded = Guarded(self._session.guard, client, upstream, self, self._clock, self._renew)
+            self._guarded = Guarded(self._session.guard, client, upstream, self, self._clock, self._renew, self._permit)
             client_sink = self._guarded.client_bytes
             if self._session.guard.watches_upstream:
                 upstream_sink = self._guarded.upstream_bytes

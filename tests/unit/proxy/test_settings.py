@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.addresses import Address, parse_address
 from proxy.engines import ENGINES
-from proxy.settings import Address, ProxySettings, load, parse_address
+from proxy.settings import ProxySettings, load
 from tollbridge.process.settings import SettingsError, json_schema, load_text
 
 ROOT = Path(__file__).parents[3]
