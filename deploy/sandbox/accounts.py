@@ -15,6 +15,7 @@ from deploy.sandbox import topology
 CONNECT_POLICY = "connect"
 MORE_PRODUCTS_POLICY = "more-products"
 ASSUME_POLICY = "assume"
+REGISTRY_POLICY = "registry"
 ROLE_SESSION_SECONDS = 3600
 LONG_SESSION_SECONDS = 43200
 
@@ -100,6 +101,14 @@ def database_user_policy() -> Policy:
     )
 
 
+def registry_policy() -> Policy:
+    """What brokers need that share a table of their own account, and make it."""
+    actions = ["BatchGetItem", "DescribeTable", "GetItem", "PutItem", "Query", "UpdateItem"]
+    making = ["CreateTable", "UpdateTimeToLive"]
+    tables = f"arn:aws:dynamodb:{topology.REGION}:{topology.BROKER_ACCOUNT}:table/{topology.REGISTRY_TABLES}"
+    return policy(allow([f"dynamodb:{action}" for action in (*actions, *making)], [tables, f"{tables}/index/*"]))
+
+
 def keyspaces_arn() -> str:
     """Every table of the example account."""
     return f"arn:aws:cassandra:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}:/keyspace/*"
@@ -161,7 +170,8 @@ class Accounts:
         may_assume = policy(allow(["sts:AssumeRole", "sts:TagSession"], list(topology.ASSUMABLE_ROLE_ARNS)))
         self.create_role(topology.BROKER_ROLE_ARN, trust=trust_policy(topology.BROKER_USER_ARN))
         connect = rds_policy(topology.LOCAL)
-        for name, document in ((ASSUME_POLICY, may_assume), (CONNECT_POLICY, connect)):
+        policies = {ASSUME_POLICY: may_assume, CONNECT_POLICY: connect, REGISTRY_POLICY: registry_policy()}
+        for name, document in policies.items():
             text = json.dumps(document)
             broker.put_user_policy(UserName=topology.BROKER_USER, PolicyName=name, PolicyDocument=text)
             self.put_role_policy(topology.BROKER_ROLE_ARN, name, document)

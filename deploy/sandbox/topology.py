@@ -39,6 +39,8 @@ ANALYTICS_USER_ROLE_ARN = f"arn:aws:iam::{ANALYTICS_ACCOUNT}:role/DatabaseUserRo
 """The one of that name in the other account; trusts analytics-access."""
 POWERLESS_USER_ROLE_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/PowerlessUserRole"
 """The same, and no policy of it allows to ask for credentials."""
+REGISTRY_TABLES = "tollbridge*"
+"""Tables of the broker's account that brokers may share."""
 TEST_ROLES_ARN = f"arn:aws:iam::{EXAMPLE_ACCOUNT}:role/test-*"
 """The broker may assume any role called so: tests make their own roles without touching the broker's policy."""
 

@@ -130,6 +130,7 @@ class World:
             "AWS_DEFAULT_REGION": self.region,
             "AWS_REGION": self.region,
             "AWS_ENDPOINT_URL_STS": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_DYNAMODB": self.aws_endpoint,
             "AWS_ENDPOINT_URL_REDSHIFT": self.aws_endpoint,
             "AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS": self.aws_endpoint,
         }
