@@ -84,6 +84,30 @@ def http_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
+def http_bridge(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """Broker and proxy in front of it."""
+    with Bridge(http_world, tmp_path_factory.mktemp("http-bridge")) as bridge:
+        yield bridge
+        pages = [daemon.admin("/metrics")[1] for daemon in (bridge.broker, bridge.proxy)]
+        assert Leaks(http_world).found_in("\n".join(pages)) == []
+    assert_kept_secrets(bridge, Leaks(http_world))
+
+
+@pytest.fixture(scope="session")
+def nosql_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same accounts with Keyspaces and DocumentDB beside PostgreSQL."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("nosql-sandbox"), engine_names={"postgres", "cassandra", "mongodb"})
+    try:
+        world = sandbox.up()
+    except MissingEngine as error:
+        missing(str(error))
+    try:
+        yield world
+    finally:
+        sandbox.down()
+
+
+@pytest.fixture(scope="session")
 def control(world: World) -> Control:
     """The sandbox's levers."""
     return Control(world.aws_endpoint)

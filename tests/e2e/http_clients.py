@@ -5,15 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import boto3
 import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from deploy.sandbox import topology
 from deploy.sandbox.world import World
 from tests.e2e.roles import Role
+
+USER: Final = "role/DatabaseUserRole"
+"""A database user, in the place of an access key id."""
+
+
+def dummy_session(user: str = USER) -> Any:
+    """boto3's, with the user for a key and nothing for a secret."""
+    return boto3.session.Session(aws_access_key_id=user, aws_secret_access_key="anything")
+
+
+def authorization(service: str = "es", user: str = USER) -> str:
+    """Just enough of a header to say who one wants to be."""
+    scope = f"{user}/20260115/{topology.REGION}/{service}/aws4_request"
+    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
 
 
 @contextlib.contextmanager
