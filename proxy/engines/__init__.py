@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.engine import Engine
+from proxy.engines.cassandra import CassandraEngine
 from proxy.engines.mysql import MysqlEngine
 from proxy.engines.postgres import PostgresEngine
 from proxy.engines.redis import RedisEngine
 
 ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
-    {"mysql": MysqlEngine(), "postgres": PostgresEngine(), "redis": RedisEngine()}
+    {"cassandra": CassandraEngine(), "mysql": MysqlEngine(), "postgres": PostgresEngine(), "redis": RedisEngine()}
 )
 """Protocol name -> engine."""

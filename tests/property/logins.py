@@ -10,6 +10,7 @@ from dataclasses import replace
 from proxy.engines.postgres import scram
 from proxy.engines.redis.wire import encode_command
 from proxy.script import CLIENT, UPSTREAM
+from tests.property.cassandra_logins import CASSANDRA
 from tests.property.mysql_logins import MYSQL
 from tests.property.rehearsal import DOOR, PASSWORD, Login, Turn, random_bytes
 
@@ -117,5 +118,5 @@ REDIS = (
     Login(name="QUIT", turns=((CLIENT, b"PING\r\nQUIT\r\n"),)),
 )
 
-LOGINS: Mapping[str, tuple[Login, ...]] = {"mysql": MYSQL, "postgres": POSTGRES, "redis": REDIS}
+LOGINS: Mapping[str, tuple[Login, ...]] = {"cassandra": CASSANDRA, "mysql": MYSQL, "postgres": POSTGRES, "redis": REDIS}
 """Engine name -> logins. Every engine has some."""

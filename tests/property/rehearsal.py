@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.engine import Engine
-from proxy.model import Door, Location, Outcome, PeerFacts, SealedGrant, Side
+from proxy.model import Door, Location, Outcome, PeerFacts, SealedGrant, Side, SocketAddress
 from proxy.script import (
     CLIENT,
     UPSTREAM,
@@ -19,6 +19,7 @@ from proxy.script import (
     KeepFacts,
     Locate,
     Now,
+    OwnAddress,
     Peek,
     Random,
     Recall,
@@ -26,13 +27,15 @@ from proxy.script import (
     Receive,
     RequestGrant,
     Reveal,
+    RevealKey,
     Script,
     Send,
     StartTls,
 )
 from tests.support.clock import FakeClock
 from tests.support.playbook import Playbook
-from tollbridge.model import Endpoint, TlsFacts
+from tollbridge.model import Endpoint, SigningKey, TlsFacts
+from tollbridge.secret import Secret
 
 WORKLOAD = "spiffe://td/shop"
 PASSWORD = "token-of-the-broker"
@@ -40,6 +43,13 @@ DOOR = Door(name="main", tls_available=True, tls_required=False, workload=WORKLO
 CLIENT_FACTS = PeerFacts(alpn="postgresql")
 LOCATION = Location(database="orders", endpoint=Endpoint(host="orders.example", port=4000), tls=TlsFacts())
 GRANT = SealedGrant(location=LOCATION, decision_id="d-1", credential_id="c-1", user="app", reused=True)
+SIGNING_KEY = SigningKey(
+    access_key_id="ASIAIOSFODNN7EXAMPLE",
+    session_token=Secret("token-of-the-session"),
+    region="us-west-2",
+    service="cassandra",
+    keys={FakeClock().now().strftime("%Y%m%d"): Secret("ab" * 32)},
+)
 
 Turn = tuple[Side, bytes]
 Cut = Callable[[bytes], Iterable[bytes]]
@@ -133,7 +143,7 @@ def rehearse(engine: Engine, login: Login, turns: Iterable[Turn], cut: Cut = who
 
 def _answers(effect: Effect) -> bool:
     answered = StartTls | Connect | RequestGrant | Locate | RecallFacts | KeepFacts | Recall | Reveal | Random | Now
-    return isinstance(effect, answered)
+    return isinstance(effect, answered | RevealKey | OwnAddress)
 
 
 def _answer(effect: Effect, login: Login) -> object:
@@ -148,6 +158,10 @@ def _answer(effect: Effect, login: Login) -> object:
             return login.facts
         case Reveal():
             return PASSWORD
+        case RevealKey():
+            return SIGNING_KEY
+        case OwnAddress():
+            return SocketAddress(host="127.0.0.1", packed=b"\x7f\0\0\1", port=9042)
         case Random(count):
             return random_bytes(count)
         case Now():

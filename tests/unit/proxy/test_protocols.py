@@ -14,6 +14,7 @@ from proxy.model import Location, SealedGrant
 from proxy.protocols import OneProtocol
 from proxy.script import CLIENT
 from tests.contract.house import House, database
+from tests.support import cql
 from tests.support.proofs import NoProofs
 from tests.unit.proxy.whole import startup, whole
 from tollbridge.model import Credential, Database, Product, Protocol, Token
@@ -98,7 +99,12 @@ async def test_a_postgres_client_at_a_mysql_database_reads_a_postgres_error(
     assert proxy.lines()[-1]["database"] == "ledger"
 
 
-FIRST_WORDS = {"mysql": b"", "postgres": startup(user="app", database="shop"), "redis": b"PING\r\n"}
+FIRST_WORDS = {
+    "cassandra": cql.startup(),
+    "mysql": b"",
+    "postgres": startup(user="app", database="shop"),
+    "redis": b"PING\r\n",
+}
 """What a client of each protocol says before it hears anything."""
 
 
