@@ -19,6 +19,7 @@ from typing import Final
 from broker.access.evaluate import evaluate, may_see
 from broker.api.catalog import Catalog
 from broker.api.credentials import CredentialServicer
+from broker.api.discovery import DiscoveryServicer
 from broker.api.interceptors import Room, RpcMetrics
 from broker.api.readiness import Readiness, WatchedSts
 from broker.api.registry import RegistryServicer
@@ -27,16 +28,21 @@ from broker.api.server import ApiServers, ConnectionLimits, Listener, ListenErro
 from broker.audit import Audit, Counters
 from broker.auditfile import AuditFile
 from broker.aws.base import profile_region
+from broker.aws.directory import BotoDirectory
 from broker.aws.redshift import BotoRedshift
 from broker.aws.stores import make_store
 from broker.aws.sts import BotoSts
 from broker.diagnose import Diagnoser
+from broker.discovery.making import make_sweeper
+from broker.discovery.model import Directory
+from broker.discovery.plan import cells
+from broker.discovery.sweep import Sweeper
 from broker.errors import BrokerError
 from broker.explain import Known
 from broker.grants import Grants, Lifetimes
 from broker.inforce import InForce
 from broker.issuers import Issuers, chain_of, close_issuers, make_issuers
-from broker.metrics import expose, expose_registry, expose_reload
+from broker.metrics import expose, expose_discovery, expose_registry, expose_reload
 from broker.model import Redshift, Sts
 from broker.registry.dynamic import DynamicDatabases
 from broker.registry.registrar import Registrar
@@ -74,6 +80,7 @@ class Broker:
     metrics: telemetry.Counters
     watches: tuple[TlsWatch, ...]
     in_force: InForce
+    sweeper: Sweeper
     dynamic: DynamicDatabases | None = None
     """None where nothing is kept: `Settings.keeps_a_registry`."""
 
@@ -92,6 +99,7 @@ class Broker:
         """Load what is registered and bind everything. Raises ListenError, OSError or StoreError."""
         if self.dynamic is not None:
             await self.dynamic.start()
+        await self.sweeper.load()
         await self.api.start()
         await self.admin.start()
 
@@ -103,6 +111,7 @@ class Broker:
             group.create_task(self._follow_registry(), name="registry")
             if self.dynamic is not None:
                 group.create_task(self.dynamic.follower.run(), name="dynamic databases")
+            group.create_task(self.sweeper.run(), name="discovery")
             group.create_task(self._become_ready(), name="base credentials")
 
     async def stop(self, grace: float) -> None:
@@ -145,12 +154,14 @@ def build(
     sts: Sts,
     redshift: Redshift,
     counters: Counters,
+    directory: Directory | None = None,
     clock: Clock,
     audit_sink: Callable[[str], None],
     jitter: Callable[[], float] = random.random,
     make_store: Callable[[Pool], Store] | None = None,
 ) -> Broker:
-    """Put a broker together. Raises TlsFilesError. Without a store it takes no dynamic databases."""
+    """Put a broker together. Raises TlsFilesError. Without a store it takes no dynamic databases, without a directory
+    it discovers none."""
     in_force = InForce(settings)
     limits = settings.limits
     watched = WatchedSts(sts, clock)
@@ -212,10 +223,32 @@ def build(
         dynamic=dynamic,
     )
 
+    sweeper = make_sweeper(
+        settings.discovery,
+        in_force.derived.matchers,
+        sessions=pool,
+        directory=directory,
+        store=store,
+        publish=sources.put_discovered,
+        clock=clock,
+        jitter=jitter,
+        broker_name=settings.aws.session_name,
+        sts_region=sts_region(settings),
+    )
+    discovery = DiscoveryServicer(
+        sweeper,
+        databases=lambda: registry.current().by_name,
+        operators=lambda: in_force.operators,
+        allow_changes=lambda: in_force.settings.discovery.iam_auth_changes,
+        audit=audit,
+    )
+
     async def put_in_force(_settings: Settings, derived: Derived) -> None:
         sources.put_static(derived.databases)
         if dynamic is not None:
             await dynamic.reconsider(derived.terms)
+        if directory is not None:
+            sweeper.configure(cells(derived.matchers))
         registry.policy_changed()
 
     in_force.on_change(put_in_force)
@@ -237,10 +270,11 @@ def build(
         ),
         call_seconds=limits.request_timeout_seconds,
         may=in_force.may,
-        more=(add_reports(*reports), RegistryServicer(registrar).add_to),
+        more=(add_reports(*reports), RegistryServicer(registrar).add_to, discovery.add_to),
     )
     expose(metrics, counters, registry=registry, pool=pool, sts=watched, readiness=readiness, watches=watches)
     expose_registry(metrics, sources, dynamic)
+    expose_discovery(metrics, sweeper, counters.discovery)
     host, _colon, port = settings.admin.address.rpartition(":")
     admin = AdminServer(
         host.strip("[]"), int(port), live=lambda: True, ready=readiness.ready, metrics=metrics.exposition
@@ -257,6 +291,7 @@ def build(
         metrics=metrics,
         watches=watches,
         in_force=in_force,
+        sweeper=sweeper,
         dynamic=dynamic,
     )
 
@@ -282,6 +317,9 @@ async def _serve(settings: Settings, source: ConfigFile | None) -> int:
     clock, counters, lifecycle = SystemClock(), Counters(), Lifecycle()
     sts = BotoSts(clock=clock, region=region, counters=counters, workers=settings.limits.sts_threads)
     redshift = BotoRedshift(clock=clock, counters=counters.redshift, skew=sts.skew, workers=settings.limits.api_threads)
+    directory = BotoDirectory(
+        clock=clock, counters=counters.discovery, skew=sts.skew, workers=settings.discovery.threads
+    )
     try:
         audit = AuditFile(settings.audit.file)
         lifecycle.on_reload(audit.reopen)
@@ -290,6 +328,7 @@ async def _serve(settings: Settings, source: ConfigFile | None) -> int:
             sts=sts,
             redshift=redshift,
             counters=counters,
+            directory=directory,
             clock=clock,
             audit_sink=audit.write,
             make_store=lambda pool: make_store(settings, pool, clock=clock, counters=counters.dynamodb, skew=sts.skew),
@@ -305,6 +344,7 @@ async def _serve(settings: Settings, source: ConfigFile | None) -> int:
         _log.error("cannot start: %s", error)
         return 1
     finally:
+        directory.close()
         redshift.close()
         sts.close()
 

@@ -33,8 +33,12 @@ EXPIRES_AT: Final = "expires_at"
 ACTION: Final = "action"
 REVISION: Final = "revision"
 
+RESOURCE: Final = "resource"
+RESULT: Final = "result"
+
 DECISION_EVENT: Final = "decision"
 REGISTRY_EVENT: Final = "registry"
+AWS_CHANGE_EVENT: Final = "aws_change"
 
 VALUE_MAX: Final = 2048
 """Characters kept of one value: the longest SPIFFE ID. Refused requests are audited too, whatever they hold."""
@@ -91,6 +95,7 @@ class Counters:
     redshift: CallCounters = field(default_factory=CallCounters)
     dynamodb: CallCounters = field(default_factory=CallCounters)
     """Of the table that several brokers share."""
+    discovery: CallCounters = field(default_factory=CallCounters)
 
     def deny(self, reason: Reason) -> None:
         """Count a refusal."""
@@ -170,6 +175,23 @@ class Audit:
                 ACTION: action,
                 DATABASE: database,
                 REVISION: revision,
+                ROLE_CHAIN: [role_arn] if role_arn else [],
+            }
+        )
+
+    def changed_in_aws(
+        self, *, at: datetime, caller: str, call: str, arn: str, result: str, message: str, role_arn: str
+    ) -> None:
+        """An operator had something changed in AWS, or tried to."""
+        self._write(
+            {
+                EVENT: AWS_CHANGE_EVENT,
+                TIME: _instant(at),
+                CALLER: caller,
+                ACTION: call,
+                RESOURCE: arn,
+                RESULT: result,
+                MESSAGE: message,
                 ROLE_CHAIN: [role_arn] if role_arn else [],
             }
         )

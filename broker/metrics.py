@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker.api.readiness import Readiness, WatchedSts
-from broker.audit import Counters
+from broker.audit import CallCounters, Counters
+from broker.discovery.model import CellState
+from broker.discovery.sweep import Sweeper
 from broker.registry.dynamic import DynamicDatabases
 from broker.registry.registry import Registry
 from broker.registry.sources import Sources
@@ -114,6 +116,51 @@ def expose_reload(metrics: telemetry.Counters, reload: Reload) -> None:
         "tollbridge_broker_config_stale",
         "1 while not all of the file on disk is in force.",
         lambda: bool(reload.trouble),
+    )
+
+
+def expose_discovery(metrics: telemetry.Counters, sweeper: Sweeper, calls: CallCounters) -> None:
+    """Register how each account, region and service answers discovery."""
+    labels = (telemetry.ACCOUNT_ID, "region", "product")
+
+    def by_cell(value: Callable[[CellState], float | None]) -> dict[tuple[str, ...], float]:
+        found: dict[tuple[str, ...], float] = {}
+        for state in sweeper.table.states.values():
+            # Two roles may look at the same: the worse of them counts.
+            key = (state.account_id, state.key.region, state.key.product.value)
+            if (number := value(state)) is not None:
+                found[key] = max(found.get(key, number), number)
+        return found
+
+    metrics.read_gauge(
+        "tollbridge_broker_discovered",
+        "Databases known to discovery, those included that only failed sweeps keep.",
+        lambda: by_cell(lambda state: len(state.known)),
+        labels,
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_discovery_age_seconds",
+        "Since the last sweep that succeeded; absent before the first.",
+        lambda: by_cell(sweeper.age_seconds),
+        labels,
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_discovery_failures",
+        "Failed sweeps since the last that succeeded.",
+        lambda: by_cell(lambda state: state.failures),
+        labels,
+    )
+    metrics.read_counter(
+        "tollbridge_broker_discovery_sweeps", "Whole sweeps by this broker since start.", lambda: sweeper.sweeps
+    )
+    metrics.read_gauge(
+        "tollbridge_broker_discovery_sweeper", "1 while this broker is the one that sweeps.", lambda: sweeper.is_sweeper
+    )
+    metrics.read_counter(
+        "tollbridge_broker_discovery_calls",
+        "Attempts of discovery towards AWS.",
+        lambda: {(operation,): count for operation, count in calls.calls.items()},
+        ("operation",),
     )
 
 

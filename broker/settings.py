@@ -17,6 +17,8 @@ from pydantic import ConfigDict, Field
 from broker.access.load import AccessSection, OperatorSection, ProxySection, check_db_names, load_policy
 from broker.access.model import Policy
 from broker.access.operators import Operators
+from broker.discovery.load import DiscoverySection, check_matchers, load_matchers
+from broker.discovery.model import Matcher
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.arns import parse_role_arn, partition_of_region
 from broker.registry.documents import Terms
@@ -274,6 +276,7 @@ class Settings(Section):
     proxies: list[ProxySection] = Field(default_factory=list)
     operators: list[OperatorSection] = Field(default_factory=list, description="Who may run the broker. Nobody else.")
     registry: RegistrySection = Field(default_factory=RegistrySection)
+    discovery: DiscoverySection = Field(default_factory=DiscoverySection)
     listeners: list[ListenerSection] = Field(default_factory=list)
     admin: AdminSection = Field(default_factory=AdminSection)
     audit: AuditSection = Field(default_factory=AuditSection)
@@ -292,6 +295,7 @@ class Settings(Section):
         links = AccountLinks(section.link() for section in self.account_links)
         databases, found = register_static(self.db_service, links)
         yield from found
+        yield from check_matchers(self.db_service, links)
         yield from check_db_names(self.access, (database.facts for database in databases))
         yield from self._twice("listeners", "address", [listener.address for listener in self.listeners])
 
@@ -339,6 +343,7 @@ class Derived:
     policy: Policy
     operators: Operators
     terms: Terms
+    matchers: tuple[Matcher, ...]
 
 
 def load(path: str | Path, *, also: loader.Check[Settings] | None = None) -> Loaded[Settings]:
@@ -356,6 +361,7 @@ def derive(settings: Settings) -> Derived:
         policy=load_policy(settings.access, settings.proxies),
         operators=Operators(section.row() for section in settings.operators),
         terms=Terms(links=links, selectors=tuple(settings.db_service.resources) if settings.db_service.enabled else ()),
+        matchers=load_matchers(settings.db_service, links),
     )
 
 

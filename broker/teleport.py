@@ -17,7 +17,6 @@ from tollbridge.model import TlsMode
 from tollbridge.process.settings import Finding, SecretText, Section, TextList
 from tollbridge.secret import Secret
 
-_LATER: Final = "arrives with a later version: ignored"
 REGION_HINT: Final = "a region's code, such as us-west-1"
 ROLE_HINT: Final = "such as arn:aws:iam::222222222222:role/example-role"
 
@@ -280,7 +279,5 @@ class DbService(Section):
     resources: list[Selector] = Field(default_factory=list)
 
     def findings(self) -> Iterable[Finding]:
-        if self.aws:
-            yield Finding(self.at("aws"), f"discovery {_LATER}", warning=True)
-        if not self.enabled and self.databases:
+        if not self.enabled and (self.databases or self.aws):
             yield Finding(self.at("enabled"), "is false: the databases of this section are not served", warning=True)

@@ -32,6 +32,7 @@ SERVICES: Final = (
     "tollbridge.v1.RegistryService",
     "tollbridge.v1.AccessService",
     "tollbridge.v1.DiagnosticsService",
+    "tollbridge.v1.DiscoveryService",
 )
 
 AddService = Callable[[grpc.aio.Server], None]

@@ -57,6 +57,10 @@ ACCESS: Final[Mapping[str, AccessRow]] = MappingProxyType(
         "/tollbridge.v1.RegistryService/ListDatabases": AccessRow(Who.VIEWER, Load.CALL),
         "/tollbridge.v1.RegistryService/UpdateDatabase": AccessRow(Who.REGISTRAR, Load.CALL),
         "/tollbridge.v1.RegistryService/DeleteDatabase": AccessRow(Who.REGISTRAR, Load.CALL),
+        "/tollbridge.v1.DiscoveryService/Status": AccessRow(Who.VIEWER, Load.CALL),
+        "/tollbridge.v1.DiscoveryService/Plan": AccessRow(Who.VIEWER, Load.CALL),
+        "/tollbridge.v1.DiscoveryService/Apply": AccessRow(Who.APPLIER, Load.CALL),
+        "/tollbridge.v1.DiscoveryService/Forget": AccessRow(Who.REGISTRAR, Load.CALL),
         # Health tells nothing but up or down. On mTLS listeners a trusted certificate is needed all the same.
         "/grpc.health.v1.Health/Check": AccessRow(Who.ANYBODY, Load.NONE),
         "/grpc.health.v1.Health/List": AccessRow(Who.ANYBODY, Load.NONE),

@@ -94,6 +94,7 @@ class AwsClients:
         self._workers = workers
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
         self._clients: dict[tuple[str, str], Any] = {}
+        self._sdk: Any = None
         self._lock = threading.Lock()
         self._signing = threading.local()
 
@@ -145,10 +146,11 @@ class AwsClients:
         with self._lock:
             client = self._clients.get((service, region))
             if client is None:
-                # A session of its own, so that the environment is read now; it looks for no credentials.
+                # Made now, so that the environment is read now, and once: each session would hold the models of its
+                # services, 10 MB a client. It looks for no credentials.
                 config = sdk_config(signature_version=botocore.UNSIGNED, max_pool_connections=self._workers)
-                sdk: Any = boto3.session.Session()
-                client = sdk.client(service, region_name=region, config=config)
+                self._sdk = self._sdk or boto3.session.Session()
+                client = self._sdk.client(service, region_name=region, config=config)
                 service_id = client.meta.service_model.service_id.hyphenize()
                 client.meta.events.register(f"before-sign.{service_id}", self._sign)
                 self._clients[service, region] = client

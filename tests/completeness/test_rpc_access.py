@@ -15,11 +15,19 @@ from tollbridge.v1 import (
     catalog_service_pb2,
     credential_service_pb2,
     diagnostics_service_pb2,
+    discovery_service_pb2,
     registry_service_pb2,
 )
 
 PROTO = Path(__file__).parents[2] / "proto"
-OURS = (credential_service_pb2, catalog_service_pb2, access_service_pb2, diagnostics_service_pb2, registry_service_pb2)
+OURS = (
+    credential_service_pb2,
+    catalog_service_pb2,
+    access_service_pb2,
+    diagnostics_service_pb2,
+    discovery_service_pb2,
+    registry_service_pb2,
+)
 
 
 def methods() -> dict[str, MethodDescriptor]:

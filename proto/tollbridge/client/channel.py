@@ -15,6 +15,7 @@ from tollbridge.v1 import (
     catalog_service_pb2_grpc,
     credential_service_pb2_grpc,
     diagnostics_service_pb2_grpc,
+    discovery_service_pb2_grpc,
     registry_service_pb2_grpc,
 )
 
@@ -26,6 +27,7 @@ _SERVICES: Final = (
     "tollbridge.v1.CredentialService",
     "tollbridge.v1.CatalogService",
     "tollbridge.v1.AccessService",
+    "tollbridge.v1.DiscoveryService",
 )
 """Those whose calls may be repeated."""
 
@@ -122,6 +124,7 @@ class Lane:
             self.channel
         )
         self.registry: Any = registry_service_pb2_grpc.RegistryServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.discovery: Any = discovery_service_pb2_grpc.DiscoveryServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self._running = 0
         self._idle = asyncio.Event()
         self._streams: set[grpc.aio.UnaryStreamCall[Any, Any]] = set()

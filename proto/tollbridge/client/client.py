@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tollbridge.client import convert, errors, registrations, reports
 from tollbridge.client.channel import Lane, resolve_target
+from tollbridge.client.discovery import DiscoveryCalls
 from tollbridge.client.errors import RpcFailed, unavailable
 from tollbridge.client.events import Event
 from tollbridge.client.registrations import Origin, Registration
@@ -47,7 +48,7 @@ _PAGE_SIZE: Final = 200
 _log = logging.getLogger(__name__)
 
 
-class Client:
+class Client(DiscoveryCalls):
     """Talks to the broker between `async with` and its end.
 
     Without an identity the target must be loopback or a unix socket. `server_name` is the name expected in the

@@ -58,10 +58,13 @@ def test_the_specs_example_warns_only_of_what_else_a_broker_needs() -> None:
     assert {w.path for w in load_text(SPEC_EXAMPLE, Settings).warnings} == {"access.rules", "aws.region", "listeners"}
 
 
-def test_the_specs_discovery_example_is_a_named_warning() -> None:
-    warnings = {w.path: w for w in load_text(SPEC_DISCOVERY, Settings).warnings}
-    assert warnings["db_service.aws"].message == "discovery arrives with a later version: ignored"
-    assert warnings["db_service.aws"].line == 3
+def test_the_specs_discovery_example_loads_as_it_stands() -> None:
+    loaded = load_text(SPEC_DISCOVERY, Settings)
+    assert {w.path for w in loaded.warnings} == {"access.rules", "aws.region", "listeners"}
+    (matcher,) = derive(loaded.value).matchers
+    assert (matcher.products, matcher.regions, matcher.tags) == ((Product.RDS,), ("us-west-1",), {"*": ("*",)})
+    assert matcher.role_arn == "arn:aws:iam::222222222222:role/example-role"
+    assert matcher.external_id == Secret("example-external-id")
 
 
 def test_our_example_loads_clean() -> None:
