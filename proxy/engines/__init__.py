@@ -13,11 +13,18 @@ from typing import Final
 
 from proxy.engine import Engine
 from proxy.engines.cassandra import CassandraEngine
+from proxy.engines.mongodb import MongoEngine
 from proxy.engines.mysql import MysqlEngine
 from proxy.engines.postgres import PostgresEngine
 from proxy.engines.redis import RedisEngine
 
 ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
-    {"cassandra": CassandraEngine(), "mysql": MysqlEngine(), "postgres": PostgresEngine(), "redis": RedisEngine()}
+    {
+        "cassandra": CassandraEngine(),
+        "mongodb": MongoEngine(),
+        "mysql": MysqlEngine(),
+        "postgres": PostgresEngine(),
+        "redis": RedisEngine(),
+    }
 )
 """Protocol name -> engine."""

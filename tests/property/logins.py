@@ -11,6 +11,7 @@ from proxy.engines.postgres import scram
 from proxy.engines.redis.wire import encode_command
 from proxy.script import CLIENT, UPSTREAM
 from tests.property.cassandra_logins import CASSANDRA
+from tests.property.mongodb_logins import MONGODB
 from tests.property.mysql_logins import MYSQL
 from tests.property.rehearsal import DOOR, PASSWORD, Login, Turn, random_bytes
 
@@ -118,5 +119,11 @@ REDIS = (
     Login(name="QUIT", turns=((CLIENT, b"PING\r\nQUIT\r\n"),)),
 )
 
-LOGINS: Mapping[str, tuple[Login, ...]] = {"cassandra": CASSANDRA, "mysql": MYSQL, "postgres": POSTGRES, "redis": REDIS}
+LOGINS: Mapping[str, tuple[Login, ...]] = {
+    "cassandra": CASSANDRA,
+    "mongodb": MONGODB,
+    "mysql": MYSQL,
+    "postgres": POSTGRES,
+    "redis": REDIS,
+}
 """Engine name -> logins. Every engine has some."""

@@ -30,11 +30,12 @@ from proxy.script import (
     RevealKey,
     Script,
     Send,
+    SignChallenge,
     StartTls,
 )
 from tests.support.clock import FakeClock
 from tests.support.playbook import Playbook
-from tollbridge.model import Endpoint, SigningKey, TlsFacts
+from tollbridge.model import Endpoint, SigningKey, StsProof, TlsFacts
 from tollbridge.secret import Secret
 
 WORKLOAD = "spiffe://td/shop"
@@ -49,6 +50,10 @@ SIGNING_KEY = SigningKey(
     region="us-west-2",
     service="cassandra",
     keys={FakeClock().now().strftime("%Y%m%d"): Secret("ab" * 32)},
+)
+
+PROOF = StsProof(
+    authorization=Secret("AWS4-HMAC-SHA256 ..."), date="20300101T000000Z", session_token=Secret("token-of-the-session")
 )
 
 Turn = tuple[Side, bytes]
@@ -143,7 +148,7 @@ def rehearse(engine: Engine, login: Login, turns: Iterable[Turn], cut: Cut = who
 
 def _answers(effect: Effect) -> bool:
     answered = StartTls | Connect | RequestGrant | Locate | RecallFacts | KeepFacts | Recall | Reveal | Random | Now
-    return isinstance(effect, answered | RevealKey | OwnAddress)
+    return isinstance(effect, answered | RevealKey | SignChallenge | OwnAddress)
 
 
 def _answer(effect: Effect, login: Login) -> object:
@@ -160,6 +165,8 @@ def _answer(effect: Effect, login: Login) -> object:
             return PASSWORD
         case RevealKey():
             return SIGNING_KEY
+        case SignChallenge():
+            return PROOF
         case OwnAddress():
             return SocketAddress(host="127.0.0.1", packed=b"\x7f\0\0\1", port=9042)
         case Random(count):

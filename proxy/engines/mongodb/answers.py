@@ -53,6 +53,8 @@ class Answers:
         """Begin of a message that is read whole, or of its header."""
         self._left = 0
         """Bytes of a message that pass unread."""
+        self._passing = Header(0, 0, 0, OP_MSG), False
+        """That message, and whether another answer follows it."""
         self.lost_primary = False
         """The server was the primary and says that it is none."""
 
@@ -85,8 +87,8 @@ class Answers:
         that answers the only question there is. After False nothing has happened."""
         size = len(data)
         if self._left:
-            if size > self._left:
-                return False
+            if size >= self._left:
+                return False  # its end is an answer given
             self._left -= size
             return True
         if self._kept or self._hellos or size < _HEAD_BYTES + 1 or int.from_bytes(data[:4], "little") != size:
@@ -112,15 +114,18 @@ class Answers:
                 heard.append(chunk[at : at + step])
                 self._left -= step
                 at += step
+                if not self._left:
+                    self._settle(*self._passing)
                 continue
             if len(chunk) - at < _HEAD_BYTES:
                 break
             header = parse_header(chunk[at : at + HEADER_BYTES], UPSTREAM)
             if header.length < _HEAD_BYTES or header.opcode not in (OP_MSG, OP_REPLY):
                 raise PeerViolation(UPSTREAM, f"a message with opcode {header.opcode} and {header.length} bytes")
+            more = header.opcode == OP_MSG and bool(chunk[at + HEADER_BYTES] & MORE_TO_COME)
             asked = self._hellos.get(header.response_to)
             if asked is None and header.length > ERROR_BYTES:
-                self._settle(header, chunk, at)
+                self._passing = header, more
                 self._left = header.length
                 continue
             if header.length > HANDSHAKE_LIMIT:
@@ -131,18 +136,18 @@ class Answers:
             heard.append(message if asked is None else self._hello(header, asked, message))
             if asked is None and _CODE in message:
                 self._look(header, message)
-            self._settle(header, chunk, at)
+            self._settle(header, more)
             at += header.length
         self._kept = chunk[at:]
         return b"".join(heard)
 
-    def _settle(self, header: Header, chunk: bytes, at: int) -> None:
+    def _settle(self, header: Header, more: bool) -> None:
         """A question has its answer, or the first of several that answer each other."""
         if header.response_to not in self._expected:
             return
         place = self._expected.index(header.response_to)
         self._hellos.pop(header.response_to, None)
-        if header.opcode == OP_MSG and chunk[at + HEADER_BYTES] & MORE_TO_COME:
+        if more:
             self._expected[place] = header.request_id
         else:
             del self._expected[place]
