@@ -85,18 +85,21 @@ class Diagnoser:
     ) -> AsyncIterator[DiagnosisStep]:
         """The steps as they begin and end; the first that fails is the last, but for `access`, which others outlive."""
         async with self._turns:
-            run = _Run(self, database, db_user or self._some_user(database), db_name, workload, caller)
+            if not db_user:
+                db_user, found = some_login(self._policy(), database)
+                db_name = db_name or found
+            run = _Run(self, database, db_user, db_name, workload, caller)
             async for step in run.steps():
                 yield step
 
-    def _some_user(self, database: RegisteredDatabase) -> str:
-        """A user that some rule lets in; empty when none is named in full."""
-        for rule in self._policy().rules:
-            if not rule.deny and selects(rule.db_labels, database.facts.labels):
-                for user in rule.db_users:
-                    if is_literal(user):
-                        return user
-        return ""
+
+def some_login(policy: Policy, database: RegisteredDatabase) -> tuple[str, str]:
+    """A user that some rule lets in, and where it leads him; empty where no rule names one in full."""
+    for rule in policy.rules:
+        if not rule.deny and selects(rule.db_labels, database.facts.labels):
+            for user in filter(is_literal, rule.db_users):
+                return user, next(filter(is_literal, rule.db_names), "")
+    return "", ""
 
 
 class _Run:
@@ -252,7 +255,7 @@ class _Run:
         finally:
             issuer.forget_session(session.access_key_id)
         detail = f"{type(issued.credential).__name__} for {asked.db_user}, good until {issued.expires_at:%FT%TZ}"
-        yield replace(self._ended("issue", detail), statements=needed)
+        yield replace(self._ended("issue", detail), statements=needed, db_user=asked.db_user, db_name=asked.db_name)
 
     def _begun(self, step: str, detail: str) -> DiagnosisStep:
         self._since = self._parent._monotonic()

@@ -88,7 +88,14 @@ def schema() -> None:
 @click.option("--db-user", help="User inside the database.  [default: the listener's `db_user`]")
 @click.option("--db-name", default="", help="Logical database.  [default: as the protocol has it]")
 @click.option("--workload", help="Speak for this workload.  [default: the one of the listeners, if there is one]")
-@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="json: all of it at the end; jsonl: a line of JSON for each step as it ends.",
+)
 def check(database: str, config: Path, db_user: str | None, db_name: str, workload: str | None, output: str) -> None:
     """Log in to DATABASE once, step by step, and say which step fails and why.
 
@@ -117,6 +124,8 @@ def check(database: str, config: Path, db_user: str | None, db_name: str, worklo
     def show(result: checking.Result) -> None:
         if output == "text":
             click.echo(checking.as_line(result))
+        elif output == "jsonl":
+            click.echo(json.dumps(checking.as_record(result)))
 
     try:
         report = lifecycle.run(

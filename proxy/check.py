@@ -108,16 +108,7 @@ class Report:
 
     def as_json(self) -> str:
         """For programs."""
-        steps: list[dict[str, Any]] = [
-            {
-                "step": result.step,
-                "ok": result.ok,
-                "seconds": round(result.seconds, 4),
-                "detail": result.detail,
-                **({"reason": str(result.reason), "fixer": str(ROWS[result.reason].fixer)} if result.reason else {}),
-            }
-            for result in self.results
-        ]
+        steps = [as_record(result) for result in self.results]
         return json.dumps(
             {"database": self.database, "ok": self.exit_code == EXIT_OK, "exit_code": self.exit_code, "steps": steps},
             indent=2,
@@ -127,6 +118,17 @@ class Report:
         self.results.append(result)
         self._since = self.now()
         self.on_result(result)
+
+
+def as_record(result: Result) -> dict[str, Any]:
+    """For programs: one step."""
+    return {
+        "step": result.step,
+        "ok": result.ok,
+        "seconds": round(result.seconds, 4),
+        "detail": result.detail,
+        **({"reason": str(result.reason), "fixer": str(ROWS[result.reason].fixer)} if result.reason else {}),
+    }
 
 
 def as_line(result: Result) -> str:

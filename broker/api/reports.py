@@ -155,4 +155,6 @@ def _step(value: DiagnosisStep) -> diagnostics.DiagnosisStep:
             for each in value.statements
         ],
         took=took,
+        db_user=value.db_user,
+        db_name=value.db_name,
     )

@@ -6,8 +6,10 @@ import click
 
 from broker.ctl.access import explain_, rules
 from broker.ctl.completion import completion
+from broker.ctl.doctor import doctor
 from broker.ctl.failure import EXIT_MEANINGS
 from broker.ctl.iam import iam
+from broker.ctl.token import token
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>2}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 
@@ -26,7 +28,7 @@ def main() -> None:
     """
 
 
-for command in (explain_, rules, iam, completion):
+for command in (doctor, token, explain_, rules, iam, completion):
     main.add_command(command)
 
 

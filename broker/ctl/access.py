@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from broker.ctl import offline
 from broker.ctl.failure import Exit, Failure, file_problems, printable
 from broker.ctl.output import output_option, show, table
-from broker.ctl.where import ask, broker_options
+from broker.ctl.where import ask, broker_options, names
 from broker.explain import Known, explain
 from broker.model import AwsAccess, GrantRequest, Origin, RegisteredDatabase
 from broker.registry.arns import partition_of_region
@@ -65,14 +65,6 @@ def explain_(
         )
     show(as_value(answer), form, lambda: as_text(answer))
     raise SystemExit(Exit.OK if answer.allowed else Exit.NO)
-
-
-def names() -> list[str]:
-    """Names of databases, for shell completion: none when the broker does not answer at once."""
-    try:
-        return [database.name for database in ask(lambda client: client.list_databases(), deadline_seconds=1.0)]
-    except (Failure, SystemExit):
-        return []
 
 
 def as_value(answer: Explanation) -> dict[str, Any]:

@@ -52,6 +52,10 @@ _BY_REASON: Final = {
     Reason.DENIED_BY_RULE: Exit.NOT_PERMITTED,
     Reason.PROXY_MAY_NOT_SPEAK_FOR_WORKLOAD: Exit.NOT_PERMITTED,
     Reason.PROXY_MAY_NOT_SERVE_DATABASE: Exit.NOT_PERMITTED,
+    Reason.DATABASE_EXISTS: Exit.CONFLICT,
+    Reason.REVISION_CONFLICT: Exit.CONFLICT,
+    Reason.REGISTRY_UNAVAILABLE: Exit.UNREACHABLE,
+    Reason.REGISTRY_DISABLED: Exit.USAGE,
     Reason.BROKER_UNAVAILABLE: Exit.UNREACHABLE,
     Reason.BROKER_OVERLOADED: Exit.UNREACHABLE,
     Reason.DRAINING: Exit.UNREACHABLE,
@@ -78,8 +82,6 @@ def exit_for(reason: Reason) -> Exit:
     """The code of a refusal: by its reason, or by who can fix it."""
     if reason in _BY_REASON:
         return _BY_REASON[reason]
-    if reason.value.endswith(("CONFLICT", "EXISTS", "STALE", "CHANGED")):
-        return Exit.CONFLICT
     return Exit.AWS if ROWS[reason].fixer.value in ("AWS", "operator") else Exit.NO
 
 

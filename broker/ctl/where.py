@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import Field
 
-from broker.ctl.failure import Exit, Failure, exit_for, file_problems
+from broker.ctl.failure import Failure, exit_for, file_problems
 from tollbridge.process import settings as loader
 from tollbridge.process.settings import Finding, Section, TextList
+from tollbridge.reasons import Reason
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -180,4 +181,22 @@ def ask(work: Callable[[Any], Coroutine[Any, Any, T]], *, deadline_seconds: floa
         raise SystemExit(_INTERRUPTED) from None
 
 
-__all__ = ["CliSettings", "Exit", "Where", "ask", "broker_options", "default_file", "find", "here", "read_settings"]
+async def served(client: Any) -> list[str]:
+    """Names of the databases that are served and that this caller may view; of those it may enter, for others."""
+    from tollbridge.client import RpcFailed
+
+    try:
+        found = [each.served_as for each in await client.list_registrations() if each.served_as]
+    except RpcFailed as failed:
+        if failed.reason not in (Reason.CALLER_NOT_ALLOWED, Reason.INTERNAL):
+            raise
+        found = [each.name for each in await client.list_databases()]
+    return sorted(found)
+
+
+def names() -> list[str]:
+    """Names of databases, for shell completion: none when the broker does not answer at once."""
+    try:
+        return ask(served, deadline_seconds=1.0)
+    except (Failure, SystemExit):
+        return []

@@ -90,3 +90,7 @@ class DiagnosisStep:
     causes: tuple[str, ...] = ()
     statements: tuple[PolicyStatement, ...] = ()
     seconds: float = 0.0
+    db_user: str = ""
+    """Of `issue`: the user that it was tried as."""
+    db_name: str = ""
+    """Of `issue`: the logical database."""

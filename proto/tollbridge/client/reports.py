@@ -61,6 +61,8 @@ def step(message: diagnostics_service_pb2.DiagnosisStep) -> DiagnosisStep:
             for each in message.statements
         ),
         seconds=message.took.ToNanoseconds() / 1e9,
+        db_user=message.db_user,
+        db_name=message.db_name,
     )
 
 

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from tollbridge.v1 import reason_pb2 as tollbridge_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tollbridge/v1/diagnostics_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atollbridge/v1/reason.proto\"W\n\x0f\x44iagnoseRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\">\n\x10\x44iagnoseResponse\x12*\n\x04step\x18\x01 \x01(\x0b\x32\x1c.tollbridge.v1.DiagnosisStep\"\xe8\x02\n\rDiagnosisStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.tollbridge.v1.DiagnosisStep.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12%\n\x06reason\x18\x04 \x01(\x0e\x32\x15.tollbridge.v1.Reason\x12\x0e\n\x06\x63\x61uses\x18\x05 \x03(\t\x12\x32\n\nstatements\x18\x06 \x03(\x0b\x32\x1e.tollbridge.v1.PolicyStatement\x12\'\n\x04took\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"n\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x11\n\rOUTCOME_BEGUN\x10\x01\x12\x0e\n\nOUTCOME_OK\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x12\x13\n\x0fOUTCOME_WARNING\x10\x04\"F\n\x0fPolicyStatement\x12\x11\n\tattach_to\x18\x01 \x01(\t\x12\r\n\x05trust\x18\x02 \x01(\x08\x12\x11\n\tstatement\x18\x03 \x01(\t2c\n\x12\x44iagnosticsService\x12M\n\x08\x44iagnose\x12\x1e.tollbridge.v1.DiagnoseRequest\x1a\x1f.tollbridge.v1.DiagnoseResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tollbridge/v1/diagnostics_service.proto\x12\rtollbridge.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atollbridge/v1/reason.proto\"W\n\x0f\x44iagnoseRequest\x12\x10\n\x08\x64\x61tabase\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x62_user\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\x03 \x01(\t\x12\x10\n\x08workload\x18\x04 \x01(\t\">\n\x10\x44iagnoseResponse\x12*\n\x04step\x18\x01 \x01(\x0b\x32\x1c.tollbridge.v1.DiagnosisStep\"\x8a\x03\n\rDiagnosisStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.tollbridge.v1.DiagnosisStep.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12%\n\x06reason\x18\x04 \x01(\x0e\x32\x15.tollbridge.v1.Reason\x12\x0e\n\x06\x63\x61uses\x18\x05 \x03(\t\x12\x32\n\nstatements\x18\x06 \x03(\x0b\x32\x1e.tollbridge.v1.PolicyStatement\x12\'\n\x04took\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64\x62_user\x18\x08 \x01(\t\x12\x0f\n\x07\x64\x62_name\x18\t \x01(\t\"n\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x11\n\rOUTCOME_BEGUN\x10\x01\x12\x0e\n\nOUTCOME_OK\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x12\x13\n\x0fOUTCOME_WARNING\x10\x04\"F\n\x0fPolicyStatement\x12\x11\n\tattach_to\x18\x01 \x01(\t\x12\r\n\x05trust\x18\x02 \x01(\x08\x12\x11\n\tstatement\x18\x03 \x01(\t2c\n\x12\x44iagnosticsService\x12M\n\x08\x44iagnose\x12\x1e.tollbridge.v1.DiagnoseRequest\x1a\x1f.tollbridge.v1.DiagnoseResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIAGNOSERESPONSE']._serialized_start=207
   _globals['_DIAGNOSERESPONSE']._serialized_end=269
   _globals['_DIAGNOSISSTEP']._serialized_start=272
-  _globals['_DIAGNOSISSTEP']._serialized_end=632
-  _globals['_DIAGNOSISSTEP_OUTCOME']._serialized_start=522
-  _globals['_DIAGNOSISSTEP_OUTCOME']._serialized_end=632
-  _globals['_POLICYSTATEMENT']._serialized_start=634
-  _globals['_POLICYSTATEMENT']._serialized_end=704
-  _globals['_DIAGNOSTICSSERVICE']._serialized_start=706
-  _globals['_DIAGNOSTICSSERVICE']._serialized_end=805
+  _globals['_DIAGNOSISSTEP']._serialized_end=666
+  _globals['_DIAGNOSISSTEP_OUTCOME']._serialized_start=556
+  _globals['_DIAGNOSISSTEP_OUTCOME']._serialized_end=666
+  _globals['_POLICYSTATEMENT']._serialized_start=668
+  _globals['_POLICYSTATEMENT']._serialized_end=738
+  _globals['_DIAGNOSTICSSERVICE']._serialized_start=740
+  _globals['_DIAGNOSTICSSERVICE']._serialized_end=839
 # @@protoc_insertion_point(module_scope)

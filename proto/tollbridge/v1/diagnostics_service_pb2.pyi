@@ -30,7 +30,7 @@ class DiagnoseResponse(_message.Message):
     def __init__(self, step: _Optional[_Union[DiagnosisStep, _Mapping]] = ...) -> None: ...
 
 class DiagnosisStep(_message.Message):
-    __slots__ = ("step", "outcome", "detail", "reason", "causes", "statements", "took")
+    __slots__ = ("step", "outcome", "detail", "reason", "causes", "statements", "took", "db_user", "db_name")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[DiagnosisStep.Outcome]
@@ -50,6 +50,8 @@ class DiagnosisStep(_message.Message):
     CAUSES_FIELD_NUMBER: _ClassVar[int]
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     TOOK_FIELD_NUMBER: _ClassVar[int]
+    DB_USER_FIELD_NUMBER: _ClassVar[int]
+    DB_NAME_FIELD_NUMBER: _ClassVar[int]
     step: str
     outcome: DiagnosisStep.Outcome
     detail: str
@@ -57,7 +59,9 @@ class DiagnosisStep(_message.Message):
     causes: _containers.RepeatedScalarFieldContainer[str]
     statements: _containers.RepeatedCompositeFieldContainer[PolicyStatement]
     took: _duration_pb2.Duration
-    def __init__(self, step: _Optional[str] = ..., outcome: _Optional[_Union[DiagnosisStep.Outcome, str]] = ..., detail: _Optional[str] = ..., reason: _Optional[_Union[_reason_pb2.Reason, str]] = ..., causes: _Optional[_Iterable[str]] = ..., statements: _Optional[_Iterable[_Union[PolicyStatement, _Mapping]]] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    db_user: str
+    db_name: str
+    def __init__(self, step: _Optional[str] = ..., outcome: _Optional[_Union[DiagnosisStep.Outcome, str]] = ..., detail: _Optional[str] = ..., reason: _Optional[_Union[_reason_pb2.Reason, str]] = ..., causes: _Optional[_Iterable[str]] = ..., statements: _Optional[_Iterable[_Union[PolicyStatement, _Mapping]]] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., db_user: _Optional[str] = ..., db_name: _Optional[str] = ...) -> None: ...
 
 class PolicyStatement(_message.Message):
     __slots__ = ("attach_to", "trust", "statement")
