@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field
 from tollbridge.process.settings import Finding, Section
 
 UNIX: Final = "unix:"
+IPV4_LIST: Final = "ipv4:"
+"""Begins a list of addresses, as gRPC writes it."""
 MAX_UNIX_PATH: Final = 107
 """sun_path holds 108 bytes with its NUL."""
 
@@ -70,6 +72,15 @@ def is_local(text: str) -> bool:
         return parse_address(text).local
     except ValueError:
         return True
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether it is an IPv4 address."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_port_address(text: str) -> str:

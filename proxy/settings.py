@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from proxy.addresses import Name, PortAddressText, Seconds, address_findings, is_local
+from proxy.addresses import IPV4_LIST, Name, PortAddressText, Seconds, address_findings, is_ipv4, is_local
 from proxy.admission import WAIT_SECONDS
 from proxy.listener_settings import ListenerSettings
 from proxy.net.dial import Dialer
@@ -46,11 +46,15 @@ class BrokerSettings(Section):
     """Where the broker is."""
 
     address: str
+    """`host:port`, balanced over every address of that name; without such a name, `ipv4:A:PORT,B:PORT`."""
     tls: BrokerTls | None = None
     """Absent: plaintext, which loopback and unix sockets alone may use."""
 
     def findings(self) -> Iterator[Finding]:
         """Plaintext stays on this machine."""
+        if self.address.startswith(IPV4_LIST):
+            yield from self._listed()
+            return
         yield from address_findings(self, self.address)
         if self.tls is None and not is_local(self.address):
             yield Finding(
@@ -58,6 +62,15 @@ class BrokerSettings(Section):
                 "is required: the broker is not on this machine",
                 hint="credentials travel here; give cert_file, key_file and ca_file",
             )
+
+    def _listed(self) -> Iterator[Finding]:
+        for text in self.address.removeprefix(IPV4_LIST).split(","):
+            host, _colon, port = text.rpartition(":")
+            if not (is_ipv4(host) and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+                yield Finding(self.at("address"), f"{text!r} is no IPv4 address with a port", "ipv4:10.0.0.1:8443,...")
+        if self.tls is None or not self.tls.server_name:
+            message = "tls.server_name is required with a list of addresses: certificates name hosts"
+            yield Finding(self.at("tls"), message, "the DNS name that every broker's certificate holds")
 
 
 class SessionLimits(Section):

@@ -162,6 +162,18 @@ bogus: 1
         assert expected in text
 
 
+def test_brokers_without_a_common_name_may_be_listed() -> None:
+    """By address; their certificates then need a name to be checked for."""
+    tls = "cert_file: /c, key_file: /k, ca_file: /a"
+    listed = "ipv4:10.0.0.1:8443,10.0.0.2:8443"
+    listeners = GOOD[GOOD.index("listeners:") :]
+    good = f'broker: {{address: "{listed}", tls: {{{tls}, server_name: broker.example}}}}\n' + listeners
+    assert load_text(good, ProxySettings).value.broker.address == listed
+    for address, wrong in (("ipv4:broker:84", "'broker:84' is no IPv4"), ("ipv4:10.0.0.1", "'10.0.0.1' is no IPv4")):
+        assert wrong in problems(good.replace(listed, address))
+    assert "tls.server_name is required" in problems(good.replace(", server_name: broker.example", ""))
+
+
 def test_trust_files_replace_the_packaged_bundles() -> None:
     """One given, the other stays."""
     stores = load_text(GOOD + "trust: {aws_rds: /x.pem}\n", ProxySettings).value.trust.stores()
