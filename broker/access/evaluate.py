@@ -106,6 +106,9 @@ def _holds_db_name(rule: Rule, database: Database, db_name: str) -> bool:
         # Such a pair does not load. Should it come about later (a dynamic database), neither kind of rule may open
         # a door: an allow that cannot be held does not match, a deny that cannot be held does.
         return rule.deny
+    if database.protocol is Protocol.MONGODB and not db_name:
+        # A login enters no logical database: each message names one, and is asked about.
+        return bool(rule.db_names) and not rule.deny
     return _names(rule, database, rule.db_names, db_name)
 
 

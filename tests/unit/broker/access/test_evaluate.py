@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.access.evaluate import evaluate, may_see
@@ -168,3 +170,25 @@ def test_a_database_denied_as_a_whole_is_not_shown_to_that_client() -> None:
     policy = Policy(version="1", rules=(SHOP, whole))
     assert not may_see(policy, WEB, database())
     assert may_see(policy, f"{MESH}/ns/shop/sa/other", database())
+
+
+def test_a_login_of_mongodb_enters_no_logical_database_and_its_messages_do() -> None:
+    """Whoever may use any may log in; which is asked of each message."""
+    docdb = database(protocol=Protocol.MONGODB)
+    no_stock = replace(SHOP, name="no-stock", deny=True, db_names=("stock",))
+    assert decide(no_stock, SHOP, of=docdb, db_name="").allowed
+    assert decide(no_stock, SHOP, of=docdb, db_name="orders").allowed
+    assert decide(no_stock, SHOP, of=docdb, db_name="stock").reason is Reason.DENIED_BY_RULE
+    assert decide(SHOP, of=docdb, db_name="secrets").reason is Reason.DB_NAME_NOT_ALLOWED
+
+
+def test_a_login_of_mongodb_still_needs_a_rule_for_its_role() -> None:
+    docdb = database(protocol=Protocol.MONGODB)
+    assert decide(SHOP, of=docdb, db_user="root", db_name="").reason is Reason.DB_USER_NOT_ALLOWED
+    everything_denied = replace(SHOP, name="none", deny=True, db_names=("*",))
+    assert decide(everything_denied, SHOP, of=docdb, db_name="").reason is Reason.DENIED_BY_RULE
+
+
+def test_postgres_names_its_database_at_the_login() -> None:
+    """There, an empty name is one that no rule allows."""
+    assert decide(SHOP, db_name="").reason is Reason.DB_NAME_NOT_ALLOWED
