@@ -15,7 +15,7 @@ from proxy.errors import PeerViolation
 from tests.support import mongo
 from tests.support.mongo_session import MongoSession
 
-names = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1, max_size=12)
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=20)
     | st.binary(max_size=20) | st.just(bson.ObjectId(b"1" * 12)) | st.just(bson.Timestamp(1, 2))

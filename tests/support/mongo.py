@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import bson
@@ -16,7 +16,7 @@ STS: Final = "sts.us-west-1.amazonaws.com"
 
 
 def op_msg(
-    body: Document, request_id: int = 1, to: int = 0, flags: int = 0, *sequences: tuple[str, list[Document]]
+    body: Document, request_id: int = 1, to: int = 0, flags: int = 0, *sequences: tuple[str, Sequence[Document]]
 ) -> bytes:
     """A command or its answer; `sequences` are sections of documents behind the body."""
     sections = b"\0" + bson.encode(body)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from proxy.engines.mongodb.guard import MongoGuard
-from proxy.errors import Refused
+from proxy.errors import Refused, Side
 from proxy.guard import Answer, Drop, Inject, Pass, Permit, Refuse, Release, Stop, Verdict
-from proxy.script import CLIENT, UPSTREAM, Side
+from proxy.script import CLIENT, UPSTREAM
 from tollbridge.reasons import Reason
 
 Cut = Callable[[bytes], Iterable[bytes]]

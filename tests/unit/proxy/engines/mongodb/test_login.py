@@ -1,4 +1,4 @@
-"""A login: the proof only for a server that keeps to the protocol, the greeting rewritten, refusals drivers can read."""
+"""A login: a proof only for a server that keeps to the protocol, the greeting rewritten, refusals drivers can read."""
 
 from __future__ import annotations
 
