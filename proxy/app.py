@@ -21,8 +21,10 @@ from proxy.addresses import parse_address
 from proxy.admission import LoginLimits
 from proxy.audit import AuditedGrants, AuditLog, Writer
 from proxy.catalog import Catalog
-from proxy.engines import ENGINES
+from proxy.engines import ENGINES, HTTP_ENGINES
 from proxy.grants import GrantCache
+from proxy.http_app import make_http_listener
+from proxy.http_settings import HttpListenerSettings
 from proxy.listener_settings import ListenerSettings, ListenerTls
 from proxy.metrics import Metrics, Sources
 from proxy.model import Door
@@ -32,6 +34,8 @@ from proxy.net.counters import Counters
 from proxy.net.dial import Dialer
 from proxy.net.driver import Services
 from proxy.net.gate import Gate
+from proxy.net.http.house import HttpCounters
+from proxy.net.http.listener import HttpListener
 from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
 from proxy.net.listener import Limits, Listener
 from proxy.net.sessions import Sessions
@@ -81,6 +85,7 @@ def make_door(listener: ListenerSettings) -> Door:
         local_infile=listener.mysql.local_infile if listener.mysql else False,
         advertise=listener.mongodb.advertise if listener.mongodb else "",
         login_seconds=listener.limits.login_seconds,
+        hosts=listener.http.hosts if listener.http else {},
     )
 
 
@@ -151,23 +156,9 @@ class ProxyApp:
             clock=clock,
             gate=self.gate,
         )
-        database_limits = {name: session_limits(settings.limits_of(name)) for name in settings.databases}
+        self.http = HttpCounters()
         self.listeners = [
-            Listener(
-                door=make_door(listener),
-                engine=ENGINES[listener.protocol],
-                where=make_bind(listener.address),
-                services=self._services(listener.protocol, services),
-                log=audit,
-                counters=self.counters,
-                limits=Limits(
-                    max_connections=listener.limits.max_connections,
-                    handshake_seconds=listener.limits.handshake_seconds,
-                ),
-                client_tls=make_client_tls(listener.tls, clock=clock) if listener.tls else None,
-                session_limits=session_limits(settings.sessions),
-                database_limits=database_limits,
-            )
+            self._listener(listener, self._services(listener.protocol, services), audit)
             for listener in settings.listeners
         ]
         self._metrics = Metrics(
@@ -259,6 +250,36 @@ class ProxyApp:
         """As a listener of one protocol sees them."""
         own = OneProtocol(protocol, self.catalog, shared.grants)
         return replace(shared, catalog=own, grants=own)
+
+    def _listener(self, row: ListenerSettings, services: Services, audit: AuditLog) -> Listener | HttpListener:
+        """The door that a row of the configuration describes."""
+        settings, clock = self._settings, services.clock
+        client_tls = make_client_tls(row.tls, clock=clock) if row.tls else None
+        if row.protocol in HTTP_ENGINES:
+            return make_http_listener(
+                row.http or HttpListenerSettings(),
+                door=make_door(row),
+                engine=HTTP_ENGINES[row.protocol],
+                where=make_bind(row.address),
+                services=services,
+                log=audit,
+                counters=self.counters,
+                http=self.http,
+                max_connections=row.limits.max_connections,
+                client_tls=client_tls,
+            )
+        return Listener(
+            door=make_door(row),
+            engine=ENGINES[row.protocol],
+            where=make_bind(row.address),
+            services=services,
+            log=audit,
+            counters=self.counters,
+            limits=Limits(max_connections=row.limits.max_connections, handshake_seconds=row.limits.handshake_seconds),
+            client_tls=client_tls,
+            session_limits=session_limits(settings.sessions),
+            database_limits={name: session_limits(settings.limits_of(name)) for name in settings.databases},
+        )
 
     def _live_bytes(self) -> tuple[int, int]:
         pairs = [listener.live_bytes() for listener in self.listeners]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from proxy.errors import Refused
+from proxy.http.heads import RequestHead, ResponseHead
+from proxy.http.model import Plan, Probe, Reply, Verdict
 from proxy.model import Door, Outcome
 from proxy.script import Script
 from tollbridge.reasons import Reason
@@ -25,4 +29,40 @@ class Engine(Protocol):
 
     def refuse(self, reason: Reason, message: str) -> bytes:
         """A refusal for a client that has said nothing yet (the listener is full or draining)."""
+        ...
+
+
+class HttpEngine(Protocol):
+    """One service spoken over HTTP/1.1: every request is signed for itself, so there is no login to script."""
+
+    services: frozenset[str]
+    """SigV4's names of the services whose keys sign for it."""
+    payload_header: bool
+    """Whether requests carry their body's hash in X-Amz-Content-Sha256."""
+    def plan(self, head: RequestHead, endpoint_host: str) -> Plan:
+        """What a request is and where it goes. Raises Refused, and PeerViolation for a target nobody should send."""
+        ...
+
+    def takes_unsigned(self, service: str) -> bool:
+        """Whether a body may be sent without its hash being signed."""
+        ...
+
+    def refuse(self, refusal: Refused, status: int | None = None) -> Reply:
+        """A refusal as the service itself would say it; with another HTTP status where one is given."""
+        ...
+
+    def judge(self, head: ResponseHead, body: bytes) -> Verdict:
+        """What an answer of 400, 401 or 403 says of our signature."""
+        ...
+
+    def facts(self, head: RequestHead, plan: Plan, body: bytes) -> Mapping[str, str]:
+        """What an audit line names: a table, an index; never content. `body`: as much of it as is in memory."""
+        ...
+
+    def probe(self) -> Probe:
+        """A request that shows whether we are let in."""
+        ...
+
+    def probed(self, head: ResponseHead, body: bytes) -> str:
+        """What the answer to the probe shows. Raises Refused."""
         ...

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from proxy.addresses import Name, Seconds, address_findings, is_local
-from proxy.engines import ENGINES
+from proxy.engines import HTTP_ENGINES, PROTOCOLS
+from proxy.http_settings import HttpListenerSettings
 from tollbridge.process.settings import Finding, Section
 from tollbridge.process.tls import TlsFiles
 
@@ -79,13 +80,14 @@ class ListenerSettings(Section):
     """User inside the database for clients that name none."""
     mysql: MysqlListener | None = None
     mongodb: MongodbListener | None = None
+    http: HttpListenerSettings | None = None
     limits: ListenerLimits = Field(default_factory=ListenerLimits)
 
     def findings(self) -> Iterator[Finding]:
         """Who comes in, over what, and where to."""
         yield from address_findings(self, self.address)
-        if self.protocol not in ENGINES:
-            yield Finding(self.at("protocol"), f"must be one of {', '.join(sorted(ENGINES))}")
+        if self.protocol not in PROTOCOLS:
+            yield Finding(self.at("protocol"), f"must be one of {', '.join(PROTOCOLS)}")
         local = is_local(self.address)
         if not local:
             yield from self._off_this_machine()
@@ -107,6 +109,8 @@ class ListenerSettings(Section):
         yield from self._greeting()
 
     def _greeting(self) -> Iterator[Finding]:
+        if self.http is not None and self.protocol not in HTTP_ENGINES:
+            yield Finding(self.at("http"), f"means nothing where {self.protocol} is spoken", hint="remove it")
         for protocol, section in (("mysql", self.mysql), ("mongodb", self.mongodb)):
             if section is not None and self.protocol != protocol:
                 yield Finding(self.at(protocol), f"means nothing where {self.protocol} is spoken", hint="remove it")
@@ -162,7 +166,12 @@ class ListenerSettings(Section):
     def _routes(self) -> Iterator[Finding]:
         given = [
             name
-            for name, on in (("database", self.database), ("sni", self.sni), ("route: login_name", self.route))
+            for name, on in (
+                ("database", self.database),
+                ("sni", self.sni),
+                ("route: login_name", self.route),
+                ("http.hosts", self.http and self.http.hosts),
+            )
             if on
         ]
         if len(given) != 1:

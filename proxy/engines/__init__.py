@@ -2,7 +2,8 @@
 
 `entry` is what they share: permission, login, and both once more when the credential was rejected.
 
-`ENGINES` is the registry: adding a protocol is a folder and a line here. Nothing in `proxy.net` knows one by name.
+`ENGINES` and `HTTP_ENGINES` are the registry: adding a protocol is a folder and a line here. Nothing in `proxy.net`
+knows one by name.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from proxy.engine import Engine
+from proxy.engine import Engine, HttpEngine
 from proxy.engines.cassandra import CassandraEngine
+from proxy.engines.dynamodb import DynamodbEngine
 from proxy.engines.mongodb import MongoEngine
 from proxy.engines.mysql import MysqlEngine
+from proxy.engines.opensearch import OpensearchEngine
 from proxy.engines.postgres import PostgresEngine
 from proxy.engines.redis import RedisEngine
 
@@ -28,3 +31,11 @@ ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
     }
 )
 """Protocol name -> engine."""
+
+HTTP_ENGINES: Final[Mapping[str, HttpEngine]] = MappingProxyType(
+    {"dynamodb": DynamodbEngine(), "opensearch": OpensearchEngine()}
+)
+"""Protocol name -> engine, for what is spoken over HTTP: each request is signed, and nobody logs in."""
+
+PROTOCOLS: Final = tuple(sorted((*ENGINES, *HTTP_ENGINES)))
+"""What listeners can speak."""

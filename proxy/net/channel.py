@@ -162,6 +162,19 @@ class Channel(asyncio.BufferedProtocol):
             self._discarding = True
             self._transport.abort()
 
+    def join(self, source: Channel) -> None:
+        """From now on `source` is read no faster than this side takes."""
+        self.part()
+        self._twin = source
+        if self._clogged:
+            source.hold(HOLD_PEER)
+
+    def part(self) -> None:
+        """No side's reading depends on this one's taking any more."""
+        source, self._twin = self._twin, None
+        if source is not None:
+            source.release(HOLD_PEER)
+
     def hold(self, why: int) -> None:
         """Stop reading for a reason (HOLD_*)."""
         if not self._holds and not self.lost and not self._transport.is_closing():

@@ -198,6 +198,20 @@ class Link(Channel):
         if ended:
             owner.on_eof(self)
 
+    def serve(self, owner: Owner, sink: Callable[[bytes], None]) -> None:
+        """From now on give this side's bytes to `sink`, beginning with those nobody took. There is no peer."""
+        self._owner = owner
+        ended = self.ended
+        if first := self.inbox.take_all():
+            sink(first)
+        self._sink = sink
+        self.release(HOLD_INBOX)
+        if self._tls is not None and self._incoming.pending:
+            self._read_tls()
+        self._end_if_fin()
+        if ended and self._owner is not None:
+            owner.on_eof(self)
+
     def tap(self, sink: Callable[[bytes], None] | None) -> None:
         """In push mode, from the next byte on: give this side's bytes to `sink`, or straight to its peer again."""
         self._sink = sink

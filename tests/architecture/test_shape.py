@@ -20,19 +20,29 @@ SOURCES = sorted(
 )
 PURE = (
     *sorted((ROOT / "proxy/engines").rglob("*.py")),
+    *sorted((ROOT / "proxy/http").rglob("*.py")),
     *(
         ROOT / "proxy" / name
-        for name in ("script.py", "inbox.py", "model.py", "errors.py", "guard.py", "engine.py", "admission.py")
+        for name in (
+            "script.py",
+            "inbox.py",
+            "model.py",
+            "errors.py",
+            "guard.py",
+            "engine.py",
+            "admission.py",
+            "sigv4.py",
+        )
     ),
     *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "reports.py", "secret.py", "clock.py")),
 )
 PURE_STDLIB = {
-    "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "re", "struct",
+    "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "json", "re", "struct",
     "types", "typing", "zlib",
 }  # fmt: skip
 PURE_OURS = (
-    "proxy.engine", "proxy.engines", "proxy.errors", "proxy.guard", "proxy.inbox", "proxy.model", "proxy.script",
-    "tollbridge.model", "tollbridge.reasons", "tollbridge.secret",
+    "proxy.engine", "proxy.engines", "proxy.errors", "proxy.guard", "proxy.http.", "proxy.inbox", "proxy.model",
+    "proxy.script", "proxy.sigv4", "tollbridge.model", "tollbridge.reasons", "tollbridge.secret",
 )  # fmt: skip
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 
 import pytest
 
-from proxy.engine import Engine
-from proxy.engines import ENGINES
+from proxy.engine import Engine, HttpEngine
+from proxy.engines import ENGINES, HTTP_ENGINES
+from proxy.engines.dynamodb import refusals as dynamodb
+from proxy.engines.opensearch import refusals as opensearch
 from proxy.engines.postgres import PostgresEngine, wire
 from proxy.engines.postgres.refusals import NATIVE_ROWS
 from proxy.engines.redis import RedisEngine
+from proxy.errors import Refused
 from proxy.script import CLIENT
 from tollbridge.reasons import LOGIN_REASONS, ROWS, Reason
 
 every_reason = pytest.mark.parametrize("reason", LOGIN_REASONS)
 every_engine = pytest.mark.parametrize(("name", "engine"), ENGINES.items())
+every_http_engine = pytest.mark.parametrize(("name", "engine"), HTTP_ENGINES.items())
 
 
 @every_reason
@@ -27,8 +32,8 @@ def test_every_engine_says_every_reason(name: str, engine: Engine, reason: Reaso
     assert f"because of {name}".encode() in said
 
 
-@every_engine
-def test_every_engine_has_a_sequence_diagram(name: str, engine: Engine) -> None:
+@pytest.mark.parametrize("name", [*ENGINES, *HTTP_ENGINES])
+def test_every_engine_has_a_sequence_diagram(name: str) -> None:
     """Three parties at least and arrows both ways, with a link to the spec, in the package's docstring."""
     doc = importlib.import_module(f"proxy.engines.{name}").__doc__ or ""
     assert all(party in doc for party in ("client", "proxy", "broker", "upstream"))
@@ -66,3 +71,36 @@ def test_redis_says_every_reason_in_one_line_with_the_useful_part_first(reason: 
     assert len(said) <= 1_000
     assert reason.encode() in said
     assert re.search(rb"\]: [A-Za-z`].{10,}\r\n$", said)
+
+
+@every_reason
+@every_http_engine
+def test_every_http_engine_says_every_reason_as_its_service_would(
+    name: str, engine: HttpEngine, reason: Reason
+) -> None:
+    """JSON that says what, why and how to fix it, in a status and under a name that clients know."""
+    reply = engine.refuse(Refused(reason, f"because\r\nof {name}", decision_id="d-7"))
+    said = json.loads(reply.body)
+    error = said["error"] if name == "opensearch" else said
+    text = error["reason"] if name == "opensearch" else error["message"]
+    assert f"because  of {name} [{reason}, decision d-7]: " in text
+    assert re.search(r"\]: [A-Za-z`].{7,}$", text)
+    assert re.search(r"[A-Za-z_]{6,}$", error["type"] if name == "opensearch" else error["__type"])
+    assert "json" in reply.content_type
+
+
+@every_reason
+def test_sdks_for_dynamodb_retry_exactly_what_can_be_retried(reason: Reason) -> None:
+    """By the code or by a status of 5xx; what is wrong with a server or with us is worth a try as well."""
+    row = dynamodb.NATIVE_ROWS[reason]
+    retried = row.status >= 500 or row.kind == "ThrottlingException"
+    assert retried == ROWS[reason].retryable or reason in {Reason.INTERNAL, Reason.UPSTREAM_PROTOCOL}
+
+
+@every_reason
+def test_clients_of_opensearch_retry_exactly_what_can_be_retried(reason: Reason) -> None:
+    """By a status of 5xx, or after a while with 429."""
+    row = opensearch.NATIVE_ROWS[reason]
+    retried = row.status >= 500 or row.status == 429
+    assert retried == ROWS[reason].retryable or reason in {Reason.INTERNAL, Reason.UPSTREAM_PROTOCOL}
+    assert bool(row.headers) == (row.status in {429, 503})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.addresses import Address, parse_address
-from proxy.engines import ENGINES
+from proxy.engines import PROTOCOLS
 from proxy.settings import ProxySettings, load
 from tollbridge.process.settings import SettingsError, json_schema, load_text
 
@@ -151,7 +151,7 @@ bogus: 1
     )
     for expected in (
         "broker.address: must be host:port",
-        f"listeners[0].protocol: must be one of {', '.join(sorted(ENGINES))}",
+        f"listeners[0].protocol: must be one of {', '.join(PROTOCOLS)}",
         "listeners[0].tls: is required",
         "must have exactly one route, not none",
         "drain.seconds: must be at least 0",

@@ -1,0 +1,74 @@
+"""What all requests of one listener share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from proxy.engine import HttpEngine
+from proxy.model import Door
+from proxy.net.counters import Counters
+from proxy.net.events import SessionLog
+from proxy.net.http.bodies import Budget
+from proxy.net.http.pool import Pools
+
+if TYPE_CHECKING:
+    from proxy.net.http.passes import Passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What one listener allows. A body up to `body_bytes` is kept in memory until it is answered."""
+
+    head_seconds: float = 15.0
+    """From the first byte of a request to the end of its head."""
+    idle_seconds: float = 300.0
+    """Between two requests of a client."""
+    stall_seconds: float = 30.0
+    """For a client that sends a body, or takes an answer, and does not go on."""
+    answer_seconds: float = 300.0
+    """From the end of a request to the beginning of its answer."""
+    body_bytes: int = 20 * 1024 * 1024
+    """Of a request's body in memory. DynamoDB takes 16 MiB and some."""
+    buffer_bytes: int = 256 * 1024 * 1024
+    """Of all bodies together."""
+
+
+@dataclass(slots=True)
+class HttpCounters:
+    """Plain numbers, read when scraped."""
+
+    requests: int = 0
+    answers: dict[int, int] = field(default_factory=dict)
+    """By status, the proxy's own among them."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Answers of the proxy itself, by Reason."""
+    resigned: int = 0
+    """Requests sent again with a fresh grant, or a corrected clock."""
+    repeated: int = 0
+    """Requests sent again because their connection broke before an answer."""
+    bytes_in: int = 0
+    """Of requests' bodies."""
+    bytes_out: int = 0
+    """Of answers' bodies."""
+    aborted: int = 0
+    """Answers that the client saw broken off."""
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """One listener's."""
+
+    door: Door
+    engine: HttpEngine
+    passes: Passes
+    pools: Pools
+    limits: HttpLimits
+    log: SessionLog
+    counters: Counters
+    http: HttpCounters
+    budget: Budget
+    now: Callable[[], float]
+    """The loop's clock, for deadlines."""
+    draining: bool = False

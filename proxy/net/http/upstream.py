@@ -1,0 +1,209 @@
+"""A connection to a server: answers out of bytes. It does one request at a time and belongs to a pool."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from proxy.errors import PeerViolation, Refused, Side
+from proxy.http.bodies import Chunked
+from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, parse_response
+from proxy.net.channel import Channel
+from proxy.net.transport import Link
+from tollbridge.reasons import Reason
+
+
+class Answered(Protocol):
+    """Who sent the request that is being answered."""
+
+    method: bytes
+
+    def answer(self, head: ResponseHead, body: bytes) -> None:
+        """The whole answer at once."""
+        ...
+
+    def answer_head(self, head: ResponseHead) -> None:
+        """The answer begins; its body follows."""
+        ...
+
+    def answer_data(self, data: bytes) -> None: ...
+
+    def answer_end(self) -> None: ...
+
+    def answer_broken(self, refusal: Refused, *, begun: bool) -> None:
+        """No answer, or no more of it. `begun`: bytes of it had come."""
+        ...
+
+
+class Home(Protocol):
+    """The pool."""
+
+    def put(self, upstream: Upstream) -> None: ...
+
+    def gone(self, upstream: Upstream) -> None: ...
+
+
+class Upstream:
+    """Implements `proxy.net.channel`'s `Owner`."""
+
+    __slots__ = (
+        "_begun", "_buffer", "_chunked", "_exchange", "_head", "_keep", "_left", "_pool", "_reading_body", "address",
+        "idle_since", "link", "requests", "retire_at", "uploading",
+    )  # fmt: skip
+
+    def __init__(self, link: Link, pool: Home, address: str, *, retire_at: float) -> None:
+        self.link = link
+        self.address = address
+        self.retire_at = retire_at
+        """By the loop's clock: from then on it takes no new request."""
+        self.idle_since = 0.0
+        self.requests = 0
+        self.uploading = False
+        """A request's body is still being sent: what comes now does not make the connection free."""
+        self._pool = pool
+        self._exchange: Answered | None = None
+        self._buffer = b""
+        self._head: ResponseHead | None = None
+        self._left = 0
+        self._chunked: Chunked | None = None
+        self._reading_body = False
+        self._begun = False
+        self._keep = True
+        link.serve(self, self.feed)
+
+    def begin(self, exchange: Answered) -> None:
+        """A request's bytes follow; its answer goes to `exchange`."""
+        self._exchange = exchange
+        self._begun = False
+        self.requests += 1
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more."""
+        self._exchange = None
+        self.link.part()
+        self._end(keep=False)
+
+    def close(self) -> None:
+        """An idle connection is not needed."""
+        self.link.close()
+        self._pool.gone(self)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the server."""
+        exchange = self._exchange
+        if exchange is None:
+            self._end(keep=False)  # nobody asked
+            return
+        try:
+            if self._reading_body:
+                self._body(exchange, data)
+            else:
+                self._begun = True
+                self._heads(exchange, data)
+        except PeerViolation as violation:
+            self._break(violation.as_refusal())
+
+    def on_eof(self, link: Channel) -> None:
+        """The server sends nothing more."""
+        self._break(self._closed(link))
+
+    def on_lost(self, link: Channel) -> None:
+        """The connection is gone."""
+        self._break(self._closed(link))
+
+    def _closed(self, link: Channel) -> Refused:
+        if link.failure is not None:
+            return link.failure.as_refusal()
+        where = "in the middle of its answer" if self._begun else "without an answer"
+        return Refused(Reason.UPSTREAM_CLOSED, f"the server closed the connection {where}")
+
+    def _heads(self, exchange: Answered, data: bytes) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > HEAD_LIMIT:
+                if len(data) > HEAD_LIMIT:
+                    raise BadHttp(Side.UPSTREAM, f"the head of the answer is longer than {HEAD_LIMIT} bytes")
+                self._buffer = data
+                return
+            head = parse_response(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise BadHttp(Side.UPSTREAM, "the server switches to a protocol that nobody asked for")
+        self._answer(exchange, head, data)
+
+    def _answer(self, exchange: Answered, head: ResponseHead, data: bytes) -> None:
+        """The head of the real answer, and what came with it."""
+        self._keep = head.keep_alive
+        if head.status in (204, 304) or exchange.method == b"HEAD":
+            self._whole(exchange, head, b"", data)
+        elif head.chunked:
+            self._head, self._chunked, self._reading_body = head, Chunked(Side.UPSTREAM), True
+            exchange.answer_head(head)
+            if data and self._exchange is exchange:
+                self._body(exchange, data)
+        elif head.length is None:
+            raise BadHttp(Side.UPSTREAM, "the answer says neither its length nor its end, so a cut would go unseen")
+        elif len(data) >= head.length:
+            size = head.length
+            self._whole(exchange, head, data if len(data) == size else data[:size], data[size:])
+        else:
+            self._head, self._left, self._reading_body = head, head.length, True
+            exchange.answer_head(head)
+            if data and self._exchange is exchange:
+                self._body(exchange, data)
+
+    def _body(self, exchange: Answered, data: bytes) -> None:
+        chunked = self._chunked
+        if chunked is not None:
+            for piece in chunked.feed(data):
+                exchange.answer_data(piece)
+                if self._exchange is not exchange:
+                    return
+            if not chunked.done:
+                return
+            rest = chunked.rest
+        else:
+            size = len(data)
+            if size < self._left:
+                self._left -= size
+                exchange.answer_data(data)
+                return
+            rest = data[self._left :]
+            exchange.answer_data(data[: self._left] if rest else data)
+        if self._exchange is exchange:
+            self._done(rest)
+            exchange.answer_end()
+
+    def _whole(self, exchange: Answered, head: ResponseHead, body: bytes, rest: bytes) -> None:
+        self._done(rest)
+        exchange.answer(head, body)
+
+    def _done(self, rest: bytes) -> None:
+        """The answer is complete. The connection goes home first, so that the client's next request finds it."""
+        self._exchange = self._head = self._chunked = None
+        self._reading_body = False
+        if self.link._twin is not None:
+            self.link.part()
+        if self._keep and not rest and not self.uploading and not self.link.ended:
+            self._pool.put(self)
+        else:
+            self._end(keep=True)
+
+    def _break(self, refusal: Refused) -> None:
+        exchange, self._exchange = self._exchange, None
+        begun = self._begun
+        self.link.part()
+        self._end(keep=False)
+        if exchange is not None:
+            exchange.answer_broken(refusal, begun=begun)
+
+    def _end(self, *, keep: bool) -> None:
+        """Close; at once, when what may be under way is not wanted."""
+        if keep:
+            self.link.close()
+        else:
+            self.link.abort()
+        self._pool.gone(self)

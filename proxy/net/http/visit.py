@@ -1,0 +1,83 @@
+"""What the audit log hears of a client's connection: a session for each pass it uses, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.errors import Refused
+from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.http.exchange import Exchange
+from proxy.net.http.house import House
+from proxy.net.http.passes import Pass
+
+
+class Visit:
+    """One connection's. A session begins with the first request that is let in, and ends with the connection."""
+
+    __slots__ = ("_began_at", "_bytes_in", "_bytes_out", "_house", "_pass", "_requests", "facts")
+
+    def __init__(self, house: House, facts: LoginFacts) -> None:
+        self.facts = facts
+        self._house = house
+        self._pass: Pass | None = None
+        self._began_at = 0.0
+        self._requests = self._bytes_in = self._bytes_out = 0
+
+    def let_in(self, holder: Pass) -> None:
+        """A request goes with this pass."""
+        grant = holder.grant
+        if self._pass is holder or grant is None:
+            return
+        self.over("client")
+        self._pass = holder
+        self._began_at = self._house.now()
+        self.facts = replace(
+            self.facts,
+            workload=holder.workload,
+            database=holder.database,
+            db_user=holder.db_user,
+            decision_id=grant.decision_id,
+            credential_id=grant.credential_id,
+            reused=grant.reused,
+        )
+        self._house.log.on_start(SessionStart(facts=self.facts, seconds=0.0))
+
+    def answered(self, exchange: Exchange) -> None:
+        """A request is done."""
+        counters = self._house.http
+        counters.requests += 1
+        counters.answers[exchange.status] = counters.answers.get(exchange.status, 0) + 1
+        counters.bytes_in += exchange.received
+        counters.bytes_out += exchange.sent
+        self._requests += 1
+        self._bytes_in += exchange.received
+        self._bytes_out += exchange.sent
+
+    def refused(self, refusal: Refused, holder: Pass | None) -> None:
+        """The proxy itself answered a request with this."""
+        counts = self._house.http.refused
+        counts[refusal.reason] = counts.get(refusal.reason, 0) + 1
+        facts = replace(self.facts, decision_id=refusal.decision_id)
+        if holder is not None:
+            facts = replace(facts, workload=holder.workload, database=holder.database, db_user=holder.db_user)
+        self._house.log.on_refusal(
+            SessionRefusal(facts=facts, reason=refusal.reason, message=refusal.message, seconds=0.0)
+        )
+
+    def over(self, ended: str) -> None:
+        """The session, if there is one, has ended."""
+        if self._pass is None:
+            return
+        self._pass = None
+        self._house.log.on_end(
+            SessionEnd(
+                facts=replace(self.facts, notes={"requests": str(self._requests)}),
+                ended=ended,
+                reason=None,
+                message="",
+                seconds=self._house.now() - self._began_at,
+                bytes_to_client=self._bytes_out,
+                bytes_to_upstream=self._bytes_in,
+            )
+        )
+        self._requests = self._bytes_in = self._bytes_out = 0
