@@ -39,6 +39,7 @@ class HttpEngine(Protocol):
     """SigV4's names of the services whose keys sign for it."""
     payload_header: bool
     """Whether requests carry their body's hash in X-Amz-Content-Sha256."""
+
     def plan(self, head: RequestHead, endpoint_host: str) -> Plan:
         """What a request is and where it goes. Raises Refused, and PeerViolation for a target nobody should send."""
         ...

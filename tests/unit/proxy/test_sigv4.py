@@ -56,7 +56,8 @@ def test_a_dynamodb_request() -> None:
         b"X-Amz-Date: 20260115T120000Z",
         b"X-Amz-Security-Token: " + TOKEN.encode(),
         (
-            b"Authorization: AWS4-HMAC-SHA256 Credential=ASIAIOSFODNN7EXAMPLE/20260115/us-west-1/dynamodb/aws4_request, "
+            b"Authorization: AWS4-HMAC-SHA256 "
+            b"Credential=ASIAIOSFODNN7EXAMPLE/20260115/us-west-1/dynamodb/aws4_request, "
             b"SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "
             b"Signature=ac1229c67432683714f6dbf3ac8c7876fab5e95d66b5ff0862c22b85497df993"
         ),
