@@ -50,7 +50,7 @@ _PSQL: Final = (
 
 # Whoever speaks HTTP says which user it wants to be where an access key id would stand; no secret is needed.
 _BOTO3: Final = (
-    *("env", "AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:{port}", "AWS_REGION=" + topology.REGION),
+    *("env", "AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:{port}", "AWS_DEFAULT_REGION=" + topology.REGION),
     *("AWS_ACCESS_KEY_ID={user}", "AWS_SECRET_ACCESS_KEY=any", os.path.relpath(sys.executable)),
     *("-c", "import boto3; print(boto3.client('dynamodb').scan(TableName='orders')['Items'])"),
 )

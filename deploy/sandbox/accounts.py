@@ -14,6 +14,7 @@ from deploy.sandbox import topology
 
 CONNECT_POLICY = "connect"
 MORE_PRODUCTS_POLICY = "more-products"
+DISCOVERY_POLICY = "discovery"
 ASSUME_POLICY = "assume"
 REGISTRY_POLICY = "registry"
 ROLE_SESSION_SECONDS = 3600
@@ -76,6 +77,21 @@ def more_products_policy() -> Policy:
     )
 
 
+def discovery_policy() -> Policy:
+    """What discovery needs beside the fetching of metadata on the cross-account page: lists and tags."""
+    return policy(
+        allow(["rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints", "rds:ListTagsForResource"], "*"),
+        allow(["elasticache:DescribeReplicationGroups", "elasticache:DescribeCacheClusters"], "*"),
+        allow(["elasticache:DescribeServerlessCaches", "elasticache:DescribeUsers"], "*"),
+        allow("elasticache:ListTagsForResource", "*"),
+        allow(["memorydb:DescribeClusters", "memorydb:DescribeUsers", "memorydb:ListTags"], "*"),
+        allow(["redshift-serverless:ListWorkgroups", "redshift-serverless:ListEndpointAccess"], "*"),
+        allow(["redshift-serverless:GetWorkgroup", "redshift-serverless:GetEndpointAccess"], "*"),
+        allow("redshift-serverless:ListTagsForResource", "*"),
+        allow(["es:ListDomainNames", "es:DescribeDomains", "es:ListTags"], "*"),
+    )
+
+
 def _redshift_statements() -> list[Policy]:
     """As on the cross-account page, narrowed to some users of one cluster's databases."""
     prefix = f"arn:aws:redshift:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}"
@@ -121,8 +137,10 @@ def _signed_statements(account_id: str) -> list[Policy]:
         allow("dynamodb:*", f"arn:aws:dynamodb:{place}:*"),
         # These know no resource.
         allow(["dynamodb:DescribeEndpoints", "dynamodb:ListStreams", "dynamodb:ListTables"], "*"),
-        # ministack asks for PartiQL's operations by name; AWS for dynamodb:PartiQLSelect and so on, on the table.
+        # ministack asks for PartiQL's operations by name, and for streams without their ARN; AWS for
+        # dynamodb:PartiQLSelect and so on, on the table, and for the stream's ARN.
         allow(["dynamodb:BatchExecuteStatement", "dynamodb:ExecuteStatement", "dynamodb:ExecuteTransaction"], "*"),
+        allow(["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"], "*"),
         allow("es:ESHttp*", f"arn:aws:es:{place}:domain/{topology.OPENSEARCH.resource_id}/*"),
         allow("aoss:APIAccessAll", f"arn:aws:aoss:{place}:collection/{topology.OPENSEARCH_SERVERLESS.resource_id}"),
     ]
@@ -187,6 +205,7 @@ class Accounts:
         )
         self.create_role(topology.EXAMPLE_ROLE_ARN, trust=trusted, permissions=example)
         self.put_role_policy(topology.EXAMPLE_ROLE_ARN, MORE_PRODUCTS_POLICY, more_products_policy())
+        self.put_role_policy(topology.EXAMPLE_ROLE_ARN, DISCOVERY_POLICY, discovery_policy())
         trusting_example = trust_policy(topology.EXAMPLE_ROLE_ARN)
         self.create_role(topology.DATABASE_USER_ROLE_ARN, trust=trusting_example, permissions=database_user_policy())
         self.create_role(topology.POWERLESS_USER_ROLE_ARN, trust=trusting_example)

@@ -25,7 +25,7 @@ from deploy.sandbox.commands import free_port
 from deploy.sandbox.daemon import Daemon
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import Database, World
-from proxy.engines import ENGINES
+from proxy.engines import PROTOCOLS
 
 TRUST_DOMAIN = "spiffe://example.org"
 BROKER_ID = f"{TRUST_DOMAIN}/ns/tollbridge/sa/broker"
@@ -60,7 +60,7 @@ def spoken(world: World) -> dict[str, str]:
     return {
         database.name: database.protocol
         for database in world.databases
-        if not _is_usual(database) and database.protocol in ENGINES
+        if not _is_usual(database) and database.protocol in PROTOCOLS
     }
 
 
@@ -103,7 +103,7 @@ class Bridge:
     """All of them by name; `proxy` is the one that is always there."""
 
     def __post_init__(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "spool").mkdir(parents=True, exist_ok=True)
         for name in ("broker", "broker_admin"):
             self.ports.setdefault(name, free_port())
         self.issue("broker", BROKER_ID, "localhost")
@@ -297,6 +297,7 @@ class Bridge:
                         "database": database,
                         # These clients may say nothing of themselves.
                         **({"db_user": "app"} if protocol == "redis" else {}),
+                        **({"http": {"spool_dir": self.file("spool")}} if protocol == "opensearch" else {}),
                         **({"db_user": MONGODB_USER} if protocol == "mongodb" else {}),
                     }
                     for database, protocol in spoken(self.world).items()

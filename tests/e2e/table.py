@@ -64,10 +64,12 @@ class Kind:
     """Of roles that may enter `database`, one for each of TEST_ROLES; None: none are needed."""
     listener: Mapping[str, Any] = field(default_factory=dict)
     """What every listener needs."""
+    mark: str = ""
+    """Between a hostile server's name and the suffix, where AWS's names have one."""
 
     def host_of(self, name: str) -> str:
         """The endpoint AWS would show for a hostile server."""
-        return f"{name}.{self.suffix}"
+        return f"{name}{self.mark}.{self.suffix}"
 
     def role(self, name: str) -> str:
         """A role of the example account that only one test uses."""

@@ -9,8 +9,10 @@ import contextlib
 import os
 import re
 import socket
+import ssl
 import struct
 import time
+from pathlib import Path
 from typing import Final
 
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
@@ -18,6 +20,13 @@ from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 MARK_BYTES: Final = MARK.encode()
 JSON_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For a `HostileServer`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def start_tls(peer: Peer) -> None:
