@@ -17,6 +17,7 @@ from deploy.sandbox import MissingEngine, Sandbox
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
+from tests.e2e import nosql
 from tests.e2e.arrangement import Arrangement
 from tests.e2e.clients import Clients
 
@@ -105,6 +106,14 @@ def nosql_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
     finally:
         sandbox.down()
+
+
+@pytest.fixture(scope="session")
+def nosql_bridge(nosql_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """Broker and proxy before Keyspaces and DocumentDB. Tests leave it as they found it."""
+    with nosql.bridge(nosql_world, tmp_path_factory.mktemp("nosql") / "bridge") as bridge:
+        yield bridge
+    assert_kept_secrets(bridge, Leaks(nosql_world))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,27 @@
+"""Who has connected where, as the kernel sees it."""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import suppress
+from pathlib import Path
+
+_ESTABLISHED = "01"
+
+
+def connected_to(pid: int) -> set[tuple[str, int]]:
+    """Address and port at the other end of each TCP connection that a process has."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed since
+            target = str(descriptor.readlink())
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] in inodes and fields[3] == _ESTABLISHED:
+            address, port = fields[2].split(":")
+            host = ipaddress.IPv4Address(bytes.fromhex(address)[::-1])
+            found.add((str(host), int(port, 16)))
+    return found
