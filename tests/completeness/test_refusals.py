@@ -10,6 +10,7 @@ import pytest
 
 from proxy.engine import Engine, HttpEngine
 from proxy.engines import ENGINES, HTTP_ENGINES
+from proxy.engines.cassandra import CassandraEngine
 from proxy.engines.dynamodb import refusals as dynamodb
 from proxy.engines.opensearch import refusals as opensearch
 from proxy.engines.postgres import PostgresEngine, wire
@@ -17,7 +18,8 @@ from proxy.engines.postgres.refusals import NATIVE_ROWS
 from proxy.engines.redis import RedisEngine
 from proxy.errors import Refused
 from proxy.script import CLIENT
-from tollbridge.reasons import LOGIN_REASONS, ROWS, Reason
+from tests.support import cql
+from tollbridge.reasons import LOGIN_REASONS, ROWS, Code, Reason
 
 every_reason = pytest.mark.parametrize("reason", LOGIN_REASONS)
 every_engine = pytest.mark.parametrize(("name", "engine"), ENGINES.items())
@@ -104,3 +106,18 @@ def test_clients_of_opensearch_retry_exactly_what_can_be_retried(reason: Reason)
     retried = row.status >= 500 or row.status == 429
     assert retried == ROWS[reason].retryable or reason in {Reason.INTERNAL, Reason.UPSTREAM_PROTOCOL}
     assert bool(row.headers) == (row.status in {429, 503})
+
+
+@every_reason
+def test_cassandra_says_every_reason_with_a_code_that_drivers_act_on(reason: Reason) -> None:
+    """0x1001 means `another host, or later`: exactly what can be retried. A denial is bad credentials, never a server
+    error, which drivers would try again. No text is taken for the one that makes them ask for an older version."""
+    code, text = cql.read_error(CassandraEngine().refuse(reason, "what went wrong\n" + "x" * 5000))
+    assert text.startswith("tollbridge: what went wrong xxx")
+    assert re.search(rf"\[{reason}\]: [A-Za-z`].{{10,}}$", text)
+    assert len(text) <= 2_000
+    assert (code == 0x1001) == ROWS[reason].retryable
+    if ROWS[reason].code in {Code.PERMISSION_DENIED, Code.UNAUTHENTICATED} or reason is Reason.DATABASE_REFUSED:
+        assert code == 0x0100
+    assert code in {0x0000, 0x000A, 0x0100, 0x1001}
+    assert "unsupported protocol version" not in text

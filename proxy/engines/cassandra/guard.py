@@ -128,25 +128,26 @@ class CassandraGuard(Guard):
         return True
 
     def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
+        said: list[bytes] = []
+        refused: list[Verdict] = []
         try:
-            said = self._carefully(data)
+            self._carefully(data, said)
         except PeerViolation as violation:
-            return [Drop(len(data)), Refuse(violation.as_refusal())]
-        return [Answer(said), Drop(len(data))]
+            refused.append(Refuse(violation.as_refusal()))
+        return [Answer(b"".join(said)), Drop(len(data)), *refused]
 
     def granted(self, user: str, password: str) -> Sequence[Verdict]:
         """Never asked for."""
         return ()
 
-    def _carefully(self, data: bytes) -> bytes:
-        """What the client gets for these bytes. Raises PeerViolation."""
+    def _carefully(self, data: bytes, said: list[bytes]) -> None:
+        """What is said to the client for these bytes, in order. Raises PeerViolation."""
         if self._kept:
             self._kept += data
             if len(self._kept) < self._wanted:
-                return b""
+                return
             data = bytes(self._kept)
             self._kept.clear()
-        said: list[bytes] = []
         at, size = 0, len(data)
         while at < size:
             if self._passing:
@@ -161,7 +162,6 @@ class CassandraGuard(Guard):
             elif not self._judge(data, at, said):
                 self._kept += data[at:]
                 break
-        return b"".join(said)
 
     def _judge(self, data: bytes, at: int, said: list[bytes]) -> bool:
         """Decide about the frame that begins here: what is passed or dropped of it, and what is said in its place.
@@ -184,9 +184,10 @@ class CassandraGuard(Guard):
                 drops = opcode == EVENT and results.concerns_nodes(_body(data, at, total), flags)
                 self._passing, self._dropping, done = (0, total, True) if drops else (total, 0, True)
         except Short:
-            if there >= min(total, HEADER_BYTES + results.HEAD_LIMIT):
+            most = min(total, HEADER_BYTES + results.HEAD_LIMIT)
+            if there >= most:
                 raise PeerViolation(UPSTREAM, "upstream sent a frame that cannot be read") from None
-            self._wanted, done = min(total, max(2 * there, FIRST_LOOK)), False
+            self._wanted, done = min(most, max(2 * there, FIRST_LOOK)), False
         return done
 
     def _judge_result(self, data: bytes, at: int, total: int, said: list[bytes]) -> bool:

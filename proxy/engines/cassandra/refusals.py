@@ -188,7 +188,7 @@ def one_line(text: str) -> str:
 
 
 def _text(refusal: Refused, hint: str) -> bytes:
-    decision = f", decision {refusal.decision_id}" if refusal.decision_id else ""
+    decision = f", decision {one_line(refusal.decision_id)}" if refusal.decision_id else ""
     tail = f" [{refusal.reason}{decision}]: {hint}".encode()[: TEXT_LIMIT // 2]
     said = f"tollbridge: {one_line(refusal.message)}".encode("utf-8", "replace")[: TEXT_LIMIT - len(tail)]
     return said.decode("utf-8", "ignore").encode() + tail

@@ -201,10 +201,13 @@ def _opened(body: bytes, flags: int) -> Partial:
 
 def _table(cursor: Partial) -> bytes | None:
     """The table that the metadata names, if its keyspace is `system`."""
-    flags, count = cursor.u32(), cursor.u32()
+    flags = cursor.u32()
+    if flags & NO_METADATA:
+        return None
+    count = cursor.u32()
     if flags & MORE_PAGES:
         wire.take_bytes(cursor)
-    if flags & NO_METADATA or not (count or flags & GLOBAL):
+    if not (count or flags & GLOBAL):
         return None
     keyspace, table = wire.take_string(cursor), wire.take_string(cursor)
     return table if keyspace == b"system" else None
