@@ -2,8 +2,8 @@
 
 Whoever may register a database could otherwise have the broker sign for one database and show the credential to
 another: through a role of somebody else, a host of his own, a certificate of his own, an identifier that is not the
-host's, or labels that move rules. That a role must stand in an account link and a host be one of AWS's is judged where
-role and host are (`broker.registry.static`); the rest is here.
+host's, or labels that move rules. That a role must stand in an account link is judged where roles are
+(`broker.registry.static`); the rest is here.
 
 What the grammar cannot tell is two databases of one name in two accounts, where a credential is made for the name
 (ElastiCache, MemoryDB, Redshift): that takes a question to AWS.
@@ -27,6 +27,10 @@ ACCOUNT_LABEL: Final = "account-id"
 REGION_LABEL: Final = "region"
 """Labels that say where a database is: rules select by them, so they must be true."""
 
+REAL_ENDPOINT_HINT: Final = (
+    "credentials are signed for the real endpoint: put that here, and a CNAME into the proxy's dial map"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
@@ -45,12 +49,16 @@ def outside(
     core: DatabaseCore,
     *,
     origin: Origin,
+    host: str,
     known: AwsEndpoint | None,
     product: Product | None,
     role_arn: str,
 ) -> Iterator[Finding]:
     """What a database that is not static may not be."""
     who = f"database {head.name!r}"
+    if host and not known:
+        message = f"{host!r} is not an endpoint name of AWS, and only static configuration may name others"
+        yield Finding(core.at("uri"), message, REAL_ENDPOINT_HINT)
     if core.tls.model_fields_set:
         message = f"{who} may not bring its own tls settings: only static configuration may"
         yield Finding(core.at("tls"), message, "remove tls: AWS's own CAs and names are checked")
@@ -71,8 +79,8 @@ def _one_name_for_another(who: str, core: DatabaseCore, known: AwsEndpoint | Non
 def _role_from_nowhere(who: str, core: DatabaseCore, product: Product | None, role_arn: str) -> Iterator[Finding]:
     if role_arn or not product or not (product in ROLE_IS_USER or product is Product.REDSHIFT):
         return
-    message = f"{who} has no assume_role_arn: users of {product} are roles, and the broker assumes no role of an "
-    message += "account that no account link names"
+    message = f"{who} has no assume_role_arn: users of {product} can be roles, and the broker assumes none "
+    message += "of an account that no account link names"
     yield Finding(core.aws.at("assume_role_arn"), message, "name the account link's role that assumes them")
 
 

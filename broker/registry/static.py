@@ -15,7 +15,7 @@ from broker.model import AwsAccess, Origin, RegisteredDatabase
 from broker.policies.narrow import NARROWED, session_policy
 from broker.registry import address
 from broker.registry.arns import ParsedRole, is_account_id, parse_role_arn, partition_of_region
-from broker.registry.bounds import Head, outside
+from broker.registry.bounds import REAL_ENDPOINT_HINT, Head, outside
 from broker.registry.endpoints import AwsEndpoint, parse_endpoint
 from broker.registry.links import AccountLink, AccountLinks
 from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
@@ -196,12 +196,9 @@ class _Reader:
         elif self.protocol:
             named = (product for prefix, product in BY_IDS if any(key.startswith(prefix) for key in self.ids))
             self.product = next(named, BY_PROTOCOL[self.protocol])
-            if self.endpoint:
+            if self.endpoint and self.origin is Origin.STATIC:
                 message = f"{self.endpoint.host!r} is not an endpoint name of AWS: taken for {self.product}"
-                hint = (
-                    "credentials are signed for the real endpoint: put that here, and a CNAME into the proxy's dial map"
-                )
-                yield Finding(self.core.at("uri"), message, hint, warning=self.origin is Origin.STATIC)
+                yield Finding(self.core.at("uri"), message, REAL_ENDPOINT_HINT, warning=True)
         if self.product and self.protocol and self.protocol not in PROTOCOLS[self.product]:
             speaks = " or ".join(sorted(PROTOCOLS[self.product]))
             message = (
@@ -265,7 +262,11 @@ class _Reader:
         if self.role and written and written != self.role.account_id:
             message = f"{self.who} is incompatible with AWS assume_role_arn {self.role.arn!r}: the role is in account "
             message += f"{self.role.account_id}, account_id is {written}"
-            yield Finding(place, message, "omit account_id: it is derived from the role")
+            derived = self.origin is Origin.STATIC
+            hint = (
+                "omit account_id: it is derived from the role" if derived else "name a role of the database's account"
+            )
+            yield Finding(place, message, hint)
         elif named and self.account_id != named:
             message = f"{self.who} AWS account ID {self.account_id} does not match {named}, which the URI names"
             yield Finding(place if written else self.aws.at("assume_role_arn"), message)
@@ -334,7 +335,13 @@ class _Reader:
         yield from self._db_groups()
         if self.origin is not Origin.STATIC:
             yield from outside(
-                self.head, self.core, origin=self.origin, known=self.known, product=self.product, role_arn=self.role_arn
+                self.head,
+                self.core,
+                origin=self.origin,
+                host=self.endpoint.host if self.endpoint else "",
+                known=self.known,
+                product=self.product,
+                role_arn=self.role_arn,
             )
         if self.core.mysql.server_version and self.protocol not in (Protocol.MYSQL, None):
             message = f"{self.who} MySQL ServerVersion can be only set for MySQL database"

@@ -15,14 +15,13 @@ from tests.e2e.conftest import Workshop
 from tests.e2e.load import app, enter, refusal, state, until
 from tests.e2e.registering import (
     SOON_SECONDS,
-    THE_PAGES,
     Pair,
-    document,
     kept_in,
     login,
     operator,
     seconds_until,
 )
+from tests.support.documents import THE_PAGES, document
 from tollbridge.client import Origin, RpcFailed
 from tollbridge.reasons import Reason
 

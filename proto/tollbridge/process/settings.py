@@ -272,6 +272,7 @@ _PLAIN: Final = {
     "missing": "is required",
     "string_type": "must be text",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
     "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",

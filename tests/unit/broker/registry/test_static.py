@@ -63,7 +63,7 @@ def test_a_dynamic_database_may_not_send_a_credential_elsewhere() -> None:
         aws={"assume_role_arn": ROLE, "account_id": "222222222222", "region": "us-west-1"},
     )
     said = errors(made)
-    assert "'attacker.example' is not an endpoint name of AWS: taken for rds" in said
+    assert "'attacker.example' is not an endpoint name of AWS, and only static configuration may name others" in said
     assert "database 'db' may not bring its own tls settings: only static configuration may" in said
 
 
