@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -94,14 +93,10 @@ _RESPONSE_NAMES: Final = MappingProxyType(
 )
 
 
-@dataclass(slots=True)
 class RequestHead:
     """A request without its body. Bytes are as the client wrote them, without blanks around."""
 
-    method: bytes
-    target: bytes
-    kept: list[bytes]
-    """Whole header lines that go on."""
+    # Defaults of the class: most requests set three of them, and this is made for each.
     host: bytes = b""
     content_type: bytes = b""
     amz_target: bytes = b""
@@ -115,19 +110,26 @@ class RequestHead:
     minor: int = 1
     """HTTP/1.`minor`."""
 
+    def __init__(self, method: bytes, target: bytes, kept: list[bytes]) -> None:
+        self.method = method
+        self.target = target
+        self.kept = kept
+        """Whole header lines that go on."""
 
-@dataclass(slots=True)
+
 class ResponseHead:
     """A response without its body."""
 
-    status: int
-    phrase: bytes
-    kept: list[bytes]
-    """Whole header lines that go on."""
     length: int | None = None
     """As Content-Length says; None where it is missing."""
     chunked: bool = False
     keep_alive: bool = True
+
+    def __init__(self, status: int, phrase: bytes, kept: list[bytes]) -> None:
+        self.status = status
+        self.phrase = phrase
+        self.kept = kept
+        """Whole header lines that go on."""
 
     def value(self, name: bytes) -> bytes:
         """Of the first line with this lower-case name; empty when there is none."""
@@ -138,56 +140,121 @@ class ResponseHead:
         return b""
 
 
-@dataclass(slots=True)
-class _Names:
-    """What spellings mean, as far as they were seen."""
+class Layout:
+    """The names of a head, in their order: a client's next request usually has the same, and is read by them."""
 
-    meanings: Mapping[bytes, int]
-    side: Side
-    seen: dict[bytes, int] = field(default_factory=dict)
+    __slots__ = ("at", "fixed", "kept", "prefixes", "sizes", "stays")
+
+    def __init__(self, lines: list[bytes], meanings: list[int]) -> None:
+        self.prefixes = [b"", *(line[: line.index(b":") + 1] for line in lines[1:])]
+        self.kept = [number for number, meaning in enumerate(meanings, 1) if meaning == KEEP]
+        self.at = [meanings.index(kind) + 1 if kind in meanings else 0 for kind in range(_KINDS)]
+        """Line of each kind; 0: there is none."""
+        self.sizes = [len(self.prefixes[at]) for at in self.at]
+        self.fixed = lines[self.at[CONNECTION]] if self.at[CONNECTION] else b""
+        self.stays = b"close" not in self.fixed.lower()
+
+    def fits(self, lines: list[bytes]) -> bool:
+        """Whether the same names come in the same order, and Connection with the same value."""
+        return all(map(_begins, lines, self.prefixes)) and (not self.fixed or lines[self.at[CONNECTION]] == self.fixed)
+
+    def value(self, lines: list[bytes], kind: int) -> bytes:
+        """Of the line of a kind."""
+        at = self.at[kind]
+        return lines[at][self.sizes[kind] :].strip(b" \t") if at else b""
+
+
+_begins: Final = bytes.startswith
+_NOT_LAID_OUT: Final = frozenset({TRANSFER_ENCODING, EXPECT, UPGRADE})
+_PLAIN_CONNECTIONS: Final = frozenset({b"keep-alive", b"close"})
+_LAYOUTS_LIMIT: Final = 4
+"""Per number of lines."""
+_FIRST_LINES_LIMIT: Final = 256
+
+
+class _Names:
+    """What spellings, first lines and orders of names mean, as far as they were seen."""
+
+    def __init__(self, meanings: Mapping[bytes, int], side: Side) -> None:
+        self.seen: dict[bytes, int] = {}
+        self.layouts: dict[int, list[Layout]] = {}
+        self._meanings = meanings
+        self._side = side
 
     def learn(self, name: bytes) -> int:
+        """A spelling's meaning. Raises BadHttp for what is no name."""
         if not _TOKEN(name):
-            raise BadHttp(self.side, "a header line has no proper name: folded lines and blanks in names are not taken")
+            raise BadHttp(
+                self._side, "a header line has no proper name: folded lines and blanks in names are not taken"
+            )
         lower = name.lower()
-        meaning = self.meanings.get(lower, KEEP)
-        if self.side is Side.CLIENT and lower.startswith(_DROPPED_PREFIXES):
+        meaning = self._meanings.get(lower, KEEP)
+        if self._side is Side.CLIENT and lower.startswith(_DROPPED_PREFIXES):
             meaning = DROP
         if len(self.seen) < NAMES_LIMIT and len(name) < 64:
             self.seen[name] = meaning
         return meaning
 
+    def lay_out(self, lines: list[bytes], meanings: list[int], connection: bytes) -> None:
+        """Keep the order of a head that was read and found good, if it is a plain one."""
+        if not _NOT_LAID_OUT.isdisjoint(meanings) or meanings.count(CONNECTION) > 1:
+            return
+        if connection and connection.lower() not in _PLAIN_CONNECTIONS:
+            return
+        known = self.layouts.setdefault(len(lines), [])
+        known.insert(0, Layout(lines, meanings))
+        del known[_LAYOUTS_LIMIT:]
+
 
 _REQUESTS: Final = _Names(_REQUEST_NAMES, Side.CLIENT)
 _RESPONSES: Final = _Names(_RESPONSE_NAMES, Side.UPSTREAM)
+_request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
+_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
 
-def parse_request(data: bytes) -> RequestHead:  # noqa: C901 - one loop, because it runs for each message
+def parse_request(data: bytes) -> RequestHead:
     """A request's head, without its empty line. Raises BadHttp."""
-    side = Side.CLIENT
-    lines = _lines(data, side)
-    parts = lines[0].split(b" ")
-    if len(parts) != 3:
-        raise BadHttp(side, "the request line is not METHOD TARGET HTTP/1.1")
-    method, target, version = parts
-    if version != b"HTTP/1.1" and version != b"HTTP/1.0":
-        if version.startswith(b"HTTP/"):
-            raise BadHttp(side, "only HTTP/1.1 is spoken here", 505)
-        raise BadHttp(side, "the request line is not METHOD TARGET HTTP/1.1")
-    if not _METHOD(method):
-        raise BadHttp(side, "the method is no upper-case word")
+    lines = _lines(data, Side.CLIENT)
+    method, target, minor = _request_lines.get(lines[0]) or _request_line(lines[0])
+    for layout in _REQUESTS.layouts.get(len(lines), ()):
+        if minor and layout.fits(lines):
+            head = RequestHead(method, target, [lines[at] for at in layout.kept])
+            head.host = layout.value(lines, HOST)
+            head.content_type = layout.value(lines, CONTENT_TYPE)
+            head.amz_target = layout.value(lines, AMZ_TARGET)
+            head.authorization = layout.value(lines, AUTHORIZATION)
+            if layout.at[CONTENT_LENGTH]:
+                head.length = _length(layout.value(lines, CONTENT_LENGTH), Side.CLIENT)
+            head.keep_alive = layout.stays
+            return head
+    return _read_request(lines, method, target, minor)
+
+
+def _read_request(lines: list[bytes], method: bytes, target: bytes, minor: int) -> RequestHead:
     head = RequestHead(method, target, [])
-    if version == b"HTTP/1.0":
+    if not minor:
         head.minor, head.keep_alive = 0, False
-    kept, seen = head.kept, _REQUESTS.seen
+    meanings, found = _sorted(lines, _REQUESTS, Side.CLIENT, head.kept)
+    head.content_type, head.amz_target = found[CONTENT_TYPE] or b"", found[AMZ_TARGET] or b""
+    head.authorization, head.upgrade = found[AUTHORIZATION] or b"", (found[UPGRADE] or b"").lower()
+    _frame(head, found)
+    if minor and found[HOST] is not None:
+        _REQUESTS.lay_out(lines, meanings, found[CONNECTION] or b"")
+    return head
+
+
+def _sorted(lines: list[bytes], names: _Names, side: Side, kept: list[bytes]) -> tuple[list[int], list[bytes | None]]:
+    """What each line is, and the values of those that are for us."""
+    seen, meanings = names.seen, []
     found: list[bytes | None] = [None] * _KINDS
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         meaning = seen.get(name)
         if meaning is None:
-            meaning = _REQUESTS.learn(name)
+            meaning = names.learn(name)
         if not colon:
             raise BadHttp(side, "a header line has no colon")
+        meanings.append(meaning)
         if meaning == KEEP:
             kept.append(line)
         elif meaning != DROP:
@@ -199,10 +266,23 @@ def parse_request(data: bytes) -> RequestHead:  # noqa: C901 - one loop, because
                 found[meaning] = b"%b,%b" % (before, value)
             else:
                 raise BadHttp(side, f"{name.decode().lower()} is given twice")
-    head.content_type, head.amz_target = found[CONTENT_TYPE] or b"", found[AMZ_TARGET] or b""
-    head.authorization, head.upgrade = found[AUTHORIZATION] or b"", (found[UPGRADE] or b"").lower()
-    _frame(head, found)
-    return head
+    return meanings, found
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
+    """Method, target, minor version. Raises BadHttp."""
+    side, parts = Side.CLIENT, line.split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/"):
+        raise BadHttp(side, "the request line is not METHOD TARGET HTTP/1.1")
+    method, target, version = parts
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise BadHttp(side, "only HTTP/1.1 is spoken here", 505)
+    if not _METHOD(method):
+        raise BadHttp(side, "the method is no upper-case word")
+    first = method, target, int(version == b"HTTP/1.1")
+    if len(_request_lines) < _FIRST_LINES_LIMIT and len(line) < 64:
+        _request_lines[line] = first
+    return first
 
 
 def _frame(head: RequestHead, found: list[bytes | None]) -> None:
@@ -229,42 +309,48 @@ def _frame(head: RequestHead, found: list[bytes | None]) -> None:
         head.keep_alive = _connection(connection, head.keep_alive, head.kept)
 
 
-def parse_response(data: bytes) -> ResponseHead:  # noqa: C901 - the same
+def parse_response(data: bytes) -> ResponseHead:
     """A response's head, without its empty line. Raises BadHttp."""
+    lines = _lines(data, Side.UPSTREAM)
+    status, phrase, minor = _status_lines.get(lines[0]) or _status_line(lines[0])
+    for layout in _RESPONSES.layouts.get(len(lines), ()):
+        if minor and layout.fits(lines):
+            head = ResponseHead(status, phrase, [lines[at] for at in layout.kept])
+            if layout.at[CONTENT_LENGTH]:
+                head.length = _length(layout.value(lines, CONTENT_LENGTH), Side.UPSTREAM)
+            head.keep_alive = layout.stays
+            return head
+    return _read_response(lines, status, phrase, minor)
+
+
+def _read_response(lines: list[bytes], status: int, phrase: bytes, minor: int) -> ResponseHead:
     side = Side.UPSTREAM
-    lines = _lines(data, side)
-    first = _STATUS(lines[0])
-    if first is None:
-        raise BadHttp(side, "what answers there does not begin with an HTTP/1.1 status line")
-    head = ResponseHead(int(first[2]), first[3] or b"", [])
-    if first[1] == b"0":
+    head = ResponseHead(status, phrase, [])
+    if not minor:
         head.keep_alive = False
-    kept, seen = head.kept, _RESPONSES.seen
-    connection = b""
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        meaning = seen.get(name)
-        if meaning is None:
-            meaning = _RESPONSES.learn(name)
-        if not colon:
-            raise BadHttp(side, "a header line of the answer has no colon")
-        if meaning == KEEP:
-            kept.append(line)
-        elif meaning == CONTENT_LENGTH:
-            if head.length is not None:
-                raise BadHttp(side, "the answer gives its length twice")
-            head.length = _length(value.strip(b" \t"), side)
-        elif meaning == TRANSFER_ENCODING:
-            if head.chunked:
-                raise BadHttp(side, "the answer is chunked twice")
-            head.chunked = _chunked(value.strip(b" \t"), side)
-        elif meaning == CONNECTION:
-            connection = b"%b,%b" % (connection, value)
-    if head.chunked and head.length is not None:
-        raise BadHttp(side, "the answer's content-length and transfer-encoding contradict each other")
-    if connection:
-        head.keep_alive = _connection(connection, head.keep_alive, kept)
+    meanings, found = _sorted(lines, _RESPONSES, side, head.kept)
+    if (length := found[CONTENT_LENGTH]) is not None:
+        head.length = _length(length, side)
+    if (coding := found[TRANSFER_ENCODING]) is not None:
+        head.chunked = _chunked(coding, side)
+        if head.length is not None:
+            raise BadHttp(side, "the answer's content-length and transfer-encoding contradict each other")
+    if (connection := found[CONNECTION]) is not None:
+        head.keep_alive = _connection(connection, head.keep_alive, head.kept)
+    if minor:
+        _RESPONSES.lay_out(lines, meanings, connection or b"")
     return head
+
+
+def _status_line(line: bytes) -> tuple[int, bytes, int]:
+    """Status, phrase, minor version. Raises BadHttp."""
+    match = _STATUS(line)
+    if match is None:
+        raise BadHttp(Side.UPSTREAM, "what answers there does not begin with an HTTP/1.1 status line")
+    first = int(match[2]), match[3] or b"", int(match[1])
+    if len(_status_lines) < _FIRST_LINES_LIMIT and len(line) < 64:
+        _status_lines[line] = first
+    return first
 
 
 def _lines(data: bytes, side: Side) -> list[bytes]:

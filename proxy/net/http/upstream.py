@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.http.bodies import Chunked
-from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, parse_response
+from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, check_beginning, parse_response
 from proxy.net.channel import Channel
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
+
+INTERIM_LIMIT: Final = 16
+"""Answers of 1xx before the real one: 100 Continue, now and then a 103. Whoever sends more means never to answer."""
 
 
 class Answered(Protocol):
@@ -46,8 +49,8 @@ class Upstream:
     """Implements `proxy.net.channel`'s `Owner`."""
 
     __slots__ = (
-        "_begun", "_buffer", "_chunked", "_exchange", "_head", "_keep", "_left", "_pool", "_reading_body", "address",
-        "idle_since", "link", "requests", "retire_at", "uploading",
+        "_begun", "_buffer", "_chunked", "_exchange", "_head", "_interim", "_keep", "_left", "_pool", "_reading_body",
+        "address", "idle_since", "link", "requests", "retire_at", "uploading",
     )  # fmt: skip
 
     def __init__(self, link: Link, pool: Home, address: str, *, retire_at: float) -> None:
@@ -67,6 +70,7 @@ class Upstream:
         self._chunked: Chunked | None = None
         self._reading_body = False
         self._begun = False
+        self._interim = 0
         self._keep = True
         link.serve(self, self.feed)
 
@@ -74,6 +78,7 @@ class Upstream:
         """A request's bytes follow; its answer goes to `exchange`."""
         self._exchange = exchange
         self._begun = False
+        self._interim = 0
         self.requests += 1
 
     def abandon(self) -> None:
@@ -124,6 +129,7 @@ class Upstream:
             if end < 0 or end > HEAD_LIMIT:
                 if len(data) > HEAD_LIMIT:
                     raise BadHttp(Side.UPSTREAM, f"the head of the answer is longer than {HEAD_LIMIT} bytes")
+                check_beginning(data)
                 self._buffer = data
                 return
             head = parse_response(data[:end])
@@ -132,6 +138,9 @@ class Upstream:
                 break
             if head.status == 101:
                 raise BadHttp(Side.UPSTREAM, "the server switches to a protocol that nobody asked for")
+            self._interim += 1
+            if self._interim > INTERIM_LIMIT:
+                raise BadHttp(Side.UPSTREAM, f"the server sent {INTERIM_LIMIT} interim answers and more")
         self._answer(exchange, head, data)
 
     def _answer(self, exchange: Answered, head: ResponseHead, data: bytes) -> None:
