@@ -22,6 +22,9 @@ FIXED: Final = {
 COUNTED: Final = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
 """Values that begin with an int32: what comes on top of it. (A regular expression is neither: see `value_size`.)"""
 
+LEAST: Final = {0x02: 1, 0x03: 5, 0x04: 5, 0x05: 0, 0x0C: 1, 0x0D: 1, 0x0E: 1, 0x0F: 14}
+"""The smallest that int32 can be."""
+
 _int32: Final = struct.Struct("<i")
 
 
@@ -85,8 +88,7 @@ def value_size(data: bytes, kind: int, at: int) -> int:
     if len(data) - at < 4:
         raise BsonError("a value that is cut short")
     count = int.from_bytes(data[at : at + 4], "little", signed=True)
-    least = 5 if kind in (0x03, 0x04) else 0 if kind == 0x05 else 14 if kind == 0x0F else 1
-    if count < least:
+    if count < LEAST[kind]:
         raise BsonError(f"a value of {count} bytes")
     return count + more
 

@@ -20,7 +20,7 @@ from typing import Final
 from proxy.engines.mongodb import bson, greeting
 from proxy.engines.mongodb.answers import Answers
 from proxy.engines.mongodb.refusals import FAILED, UNAUTHORIZED, document, error_document
-from proxy.engines.mongodb.scanner import LongMessage, Request, check_opcode, judge
+from proxy.engines.mongodb.scanner import LongMessage, Request, check_opcode, judge, scan
 from proxy.engines.mongodb.wire import (
     HANDSHAKE_LIMIT,
     HEADER_BYTES,
@@ -51,7 +51,7 @@ OF_THE_CONNECTION: Final = frozenset(
 """Commands about the session or the server, which drivers send to `admin` whatever database they work in."""
 OF_THE_LOGIN: Final = frozenset({"saslstart", "saslcontinue", "authenticate", "logout", "getnonce", "copydbsaslstart"})
 
-_NOT_PASSED: Final = OF_THE_LOGIN | greeting.NAMES
+_NOT_PASSED: Final = frozenset(name.encode() for name in OF_THE_LOGIN | greeting.NAMES)
 _OP_MSG_BYTES: Final = OP_MSG.to_bytes(4, "little")
 
 
@@ -80,6 +80,8 @@ class MongoGuard(Guard):
         self._message_bytes = message_bytes
         self._names: dict[str, Refused | None] = {}
         """Logical databases asked about: allowed where None."""
+        self._allowed: set[bytes] = set()
+        """Those that are allowed, as messages name them."""
         self._head = b""
         """Begin of a message; the server has not seen it."""
         self._long: LongMessage | None = None
@@ -114,12 +116,12 @@ class MongoGuard(Guard):
         if int.from_bytes(data[:4], "little") != len(data) or data[12:16] != _OP_MSG_BYTES:
             return False
         try:
-            request = judge(data, 0, len(data))
+            command, database, answered = scan(data, 0, len(data))
         except PeerViolation:
             return False  # it will be said when the message is shown
-        if self._names.get(request.database, self) is not None or request.command.lower() in _NOT_PASSED:
+        if database not in self._allowed or command.lower() in _NOT_PASSED:
             return False
-        if request.answered:
+        if answered:
             self._answers.expect(int.from_bytes(data[4:8], "little", signed=True))
         return True
 
@@ -129,6 +131,8 @@ class MongoGuard(Guard):
     def permitted(self, db_name: str, refusal: Refused | None) -> Sequence[Verdict]:
         self._asking = False
         self._names[db_name] = refusal
+        if refusal is None:
+            self._allowed.add(db_name.encode() + b"\0")
         return self._resumed()
 
     def _resumed(self) -> list[Verdict]:
@@ -226,7 +230,7 @@ class MongoGuard(Guard):
     def _judge_long(self, request: Request) -> _Step | None:
         """The server has most of it already: a message that must not go on ends the session."""
         name = request.command.lower()
-        if name in _NOT_PASSED:
+        if name in OF_THE_LOGIN or name in greeting.NAMES:
             raise PeerViolation(CLIENT, f"a {request.command} of {self._long_header.length} bytes")
         if name in OF_THE_CONNECTION:
             return None

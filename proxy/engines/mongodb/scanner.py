@@ -6,10 +6,10 @@ one that goes by piece by piece, and keeps nothing of it but a name. Both read t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
-from proxy.engines.mongodb.bson import COUNTED, FIXED, NAME_LIMIT, BsonError, value_size
+from proxy.engines.mongodb.bson import COUNTED, FIXED, LEAST, NAME_LIMIT, BsonError, value_size
 from proxy.engines.mongodb.wire import CHECKSUM, HEADER_BYTES, KNOWN_FLAGS, MORE_TO_COME, OP_MSG, OPCODES
 from proxy.errors import PeerViolation
 from proxy.script import CLIENT
@@ -18,10 +18,10 @@ DB_NAME_MAX: Final = 255
 """Bytes of a `$db`. MongoDB takes 63."""
 _BODY, _SEQUENCE = 0, 1
 """Kinds of sections."""
+_int32: Final = Struct("<i").unpack_from
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What decides about a message."""
 
     command: str
@@ -33,12 +33,18 @@ class Request:
 
 def judge(data: bytes, at: int, end: int) -> Request:
     """A whole OP_MSG from `at` to `end`. Raises PeerViolation."""
+    command, database, answered = scan(data, at, end)
+    return Request(_decode(command), _db_name(database), answered)
+
+
+def scan(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None, bool]:
+    """The same as bytes, the database as it stands there, with the zero at its end. Runs for each message."""
     flags = int.from_bytes(data[at + 16 : at + 20], "little")
     if flags & 0xFFFF & ~KNOWN_FLAGS:
         raise _wrong(f"flags 0x{flags:x}")
     stop = end - 4 if flags & CHECKSUM else end
     at += 20
-    request: tuple[str, str] | None = None
+    command = database = None
     while at < stop:
         kind = data[at]
         size = int.from_bytes(data[at + 1 : at + 5], "little")
@@ -46,42 +52,55 @@ def judge(data: bytes, at: int, end: int) -> Request:
         if size < 5 or after > stop:
             raise _wrong("a section that is longer than its message")
         if kind == _BODY:
-            if request is not None:
+            if command is not None:
                 raise _wrong("two bodies")
-            request = _body(data, at + 5, after - 1)
+            command, database = _body(data, at + 5, after - 1)
         elif kind != _SEQUENCE:
             raise _wrong(f"a section of kind {kind}")
         at = after
-    if request is None or at != stop:
+    if command is None or at != stop:
         raise _wrong("no body")
-    return Request(*request, answered=not flags & MORE_TO_COME)
+    return command, database, not flags & MORE_TO_COME
 
 
-def _body(data: bytes, at: int, end: int) -> tuple[str, str]:
+def _body(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None]:
     """Command and `$db` of a document whose elements stand from `at` to `end`."""
     command = database = None
     if data[end] != 0:
         raise _wrong("a document without an end")
+    find, fixed, counted = data.find, FIXED.get, COUNTED.get
     while at < end:
         kind = data[at]
-        stop = data.find(b"\0", at + 1, end)
-        if stop < 0 or stop - at > NAME_LIMIT + 1:
+        value = find(b"\0", at + 1, end) + 1
+        if not 0 < value - at <= NAME_LIMIT + 2:
             raise _wrong("an element without a name, or with one that is too long")
-        value = stop + 1
-        try:
-            after = value + value_size(data, kind, value)
-        except BsonError as error:
-            raise _wrong(str(error)) from error
+        size = fixed(kind)
+        if size is None:
+            # What `value_size` does, without the call; it says what is wrong where something is.
+            more = counted(kind)
+            if more is None or end - value < 4 or (count := _int32(data, value)[0]) < LEAST[kind]:
+                _size_or_wrong(data, kind, value)
+                raise _wrong("a value that is longer than its document")
+            size = count + more
+        after = value + size
         if after > end:
             raise _wrong("a value that is longer than its document")
         if command is None:
-            command = data[at + 1 : stop]
-        elif data[at + 1 : stop] == b"$db":
+            command = data[at + 1 : value - 1]
+        elif value - at == 5 and data[at + 1 : value - 1] == b"$db":
             if database is not None or kind != 0x02:
                 raise _wrong("a `$db` that is not one string")
             database = data[value + 4 : after]
         at = after
-    return _decode(command or b""), _db_name(database)
+    return command or b"", database
+
+
+def _size_or_wrong(data: bytes, kind: int, at: int) -> int:
+    """`bson.value_size`, whose complaint is the client's."""
+    try:
+        return value_size(data, kind, at)
+    except BsonError as error:
+        raise _wrong(str(error)) from error
 
 
 class LongMessage:
@@ -179,10 +198,7 @@ class LongMessage:
             if value + 4 > end:
                 raise _wrong("a value that is cut short")
             return 0
-        try:
-            size = value_size(data, kind, value)
-        except BsonError as error:
-            raise _wrong(str(error)) from error
+        size = _size_or_wrong(data, kind, value)
         if value + size > end:
             raise _wrong("a value that is longer than its document")
         name = data[at + 1 : stop]
