@@ -353,6 +353,16 @@ def _status_line(line: bytes) -> tuple[int, bytes, int]:
     return first
 
 
+def check_beginning(data: bytes) -> None:
+    """As much of an answer as there is before the end of its head. Raises BadHttp for what can become none, so that
+    nobody waits for the rest of it."""
+    begins = b"HTTP/1."
+    if not (data.startswith(begins) or begins.startswith(data)):
+        raise BadHttp(Side.UPSTREAM, "what answers there does not begin with an HTTP/1.1 status line")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise BadHttp(Side.UPSTREAM, "a line of the head ends with a bare LF")
+
+
 def _lines(data: bytes, side: Side) -> list[bytes]:
     """The lines of a head. Every byte is legal, and every line ends with CR LF and nothing else."""
     if data.translate(None, _LEGAL):
