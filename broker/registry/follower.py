@@ -20,6 +20,8 @@ _JITTER: Final = 0.4
 _MAX_POLL_SECONDS: Final = 10.0
 """While the store does not answer."""
 
+_COPIED: Final = "its copy, from when it last answered, is in use"
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +71,9 @@ class Follower:
         async with self._turn:
             asked_at = self._clock.monotonic()
             page = await self._ask(asked_at)
-            if page is None or not page.copied:
+            if page is not None and page.copied:
+                self._complain(_COPIED)
+            else:
                 self._heard_at = asked_at
                 self.trouble = ""
             if page is not None and (changed := self._take(page)):
@@ -81,12 +85,8 @@ class Follower:
         try:
             await self.refresh()
         except StoreError as error:
-            self.failures += 1
-            if str(error) != self.trouble:
-                _log.warning("the registry's store does not answer; what is known stays: %s", error)
-            self.trouble = str(error)
-            return False
-        return True
+            self._complain(str(error))
+        return not self.trouble
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -94,6 +94,12 @@ class Follower:
         while True:
             await self._sleep(wait * (1 - _JITTER / 2 + _JITTER * self._jitter()))
             wait = POLL_SECONDS if await self.try_refresh() else min(wait * 2, _MAX_POLL_SECONDS)
+
+    def _complain(self, trouble: str) -> None:
+        self.failures += 1
+        if trouble != self.trouble:
+            _log.warning("the registry's store does not answer; what is known stays: %s", trouble)
+        self.trouble = trouble
 
     async def _ask(self, now: float) -> Page | None:
         since = self._mark
