@@ -60,7 +60,8 @@ def evidence(whole_world: World, steering: Control, tmp_path_factory: pytest.Tem
     def change_broker(document: Document) -> None:
         talkative(document)
         document["limits"] = {"recheck_seconds": 1}
-        document["access"]["rules"][-1]["db_users"] += ["missing", "nobody-may"]
+        staging = next(rule for rule in document["access"]["rules"] if rule["name"] == "shop-in-staging")
+        staging["db_users"] += ["missing", "nobody-may"]
         databases = document["db_service"]["databases"]
         for protocol, example in (("my", MARIADB), ("re", CACHE)):
             row = next(entry for entry in databases if entry["name"] == example)
