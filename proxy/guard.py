@@ -9,7 +9,7 @@ while it watches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -127,6 +127,12 @@ class Guard(Protocol):
         True counts as having been shown them. After False nothing has happened, and they are shown.
         """
         return False
+
+    def gate(self) -> Callable[[bytes], object] | None:
+        """What is asked in the place of `passes` until the guard has been shown or told something else; it must never
+        raise. For a guard whose answer then depends on the bytes alone: a compiled pattern's own method costs least.
+        """
+        return None
 
     def passes_upstream(self, data: bytes) -> bool:
         """The same for upstream's bytes, asked before `upstream_bytes`."""

@@ -37,7 +37,7 @@ class Channel(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_clogged", "_discarding", "_drained", "_fin", "_handshake", "_holds", "_incoming", "_linger", "_made",
-        "_on_closed", "_outgoing", "_owner", "_peer", "_sink", "_tls", "_transport", "_twin", "_waiter",
+        "_on_closed", "_outgoing", "_owner", "_passes", "_peer", "_sink", "_tls", "_transport", "_twin", "_waiter",
         "_write_ended", "ended", "failure", "inbox", "lost", "relayed", "side", "tail",
     )  # fmt: skip
 
@@ -63,6 +63,7 @@ class Channel(asyncio.BufferedProtocol):
         self._peer: Channel | None = None
         self._twin: Channel | None = None
         self._sink: Callable[[bytes], None] | None = None
+        self._passes: Callable[[bytes], object] | None = None
         self._owner: Owner | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -196,6 +197,6 @@ class Channel(asyncio.BufferedProtocol):
     def _detach(self) -> None:
         """Leave the relay: no byte of this side goes anywhere any more, and the twin is not held up by it."""
         twin = self._twin
-        self._peer = self._twin = self._owner = self._sink = None
+        self._peer = self._twin = self._owner = self._sink = self._passes = None
         if twin is not None:
             twin.release(HOLD_PEER)

@@ -70,11 +70,11 @@ class Guarded:
         permit: Callable[[str], Awaitable[None]],
     ) -> None:
         self._guard = guard
-        self._passes, self._passes_upstream = guard.passes, guard.passes_upstream
         self._client, self._upstream = client, upstream
         self._links = {Side.CLIENT: client, Side.UPSTREAM: upstream}
         self._held = {Side.CLIENT: _Held(), Side.UPSTREAM: _Held()}
-        self._client_held, self._upstream_held = self._held[Side.CLIENT], self._held[Side.UPSTREAM]
+        self.watches = guard.watches_upstream
+        """Whether upstream's bytes are shown."""
         self._show = {Side.CLIENT: guard.client_bytes, Side.UPSTREAM: guard.upstream_bytes}
         self._session = session
         self._clock = clock
@@ -88,35 +88,11 @@ class Guarded:
         self._alarm: asyncio.TimerHandle | None = None
 
     def client_bytes(self, data: bytes) -> None:
-        """The client sent something. All that happens to most of it is the guard's `passes`."""
-        if not self._over and not self._client_held.active:
-            try:
-                passes = self._passes(data)
-            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
-                self._over = True
-                self._session.on_fault(fault)
-                return
-            if passes:
-                self._client.relayed += len(data)
-                self._upstream.write(data)
-                return
+        """The client sent something that the guard's gate did not let pass."""
         self._arrived(Side.CLIENT, data)
 
     def upstream_bytes(self, data: bytes) -> None:
-        """Upstream sent something, and the guard watches."""
-        if not self._over and not self._upstream_held.active:
-            try:
-                passes = self._passes_upstream(data)
-            except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
-                self._over = True
-                self._session.on_fault(fault)
-                return
-            if passes:
-                upstream, size = self._upstream, len(data)
-                upstream.relayed += size
-                upstream.tail = data[-TAIL_BYTES:] if size >= TAIL_BYTES else (upstream.tail + data)[-TAIL_BYTES:]
-                self._client.write(data)
-                return
+        """Upstream sent something that has to be shown."""
         self._arrived(Side.UPSTREAM, data)
 
     def holds(self, side: Side) -> bool:
@@ -128,8 +104,36 @@ class Guarded:
         try:
             self._carry_out(self._guard.start(), None, b"")
         except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
-            self._over = True
-            self._session.on_fault(fault)
+            self._fails(fault)
+
+    def open(self) -> None:
+        """Let go past the guard what need not be shown, as long as nothing is held. Call it once both links push."""
+        if self._over:
+            return
+        gate = None if self._held[Side.CLIENT].active else self._guard.gate() or self._passes
+        self._client.tap(self.client_bytes, gate)
+        if not self.watches:
+            self._upstream.tap(None)
+        else:
+            held = self._held[Side.UPSTREAM].active
+            self._upstream.tap(self.upstream_bytes, None if held else self._passes_upstream)
+
+    def _passes(self, data: bytes) -> bool:
+        try:
+            return self._guard.passes(data)
+        except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+            return self._fails(fault)
+
+    def _passes_upstream(self, data: bytes) -> bool:
+        try:
+            return self._guard.passes_upstream(data)
+        except Exception as fault:  # noqa: BLE001 - a bug ends this session and no other
+            return self._fails(fault)
+
+    def _fails(self, fault: Exception) -> bool:
+        self._over = True
+        self._session.on_fault(fault)
+        return False
 
     async def run(self, done: asyncio.Future[None]) -> None:
         """Until the session is over: fetch the grants that the guard asks for, when it needs them."""
@@ -204,9 +208,9 @@ class Guarded:
             work()
             for side in Side:
                 self._catch_up(side)
+            self.open()
         except Exception as fault:  # noqa: BLE001 - see above
-            self._over = True
-            self._session.on_fault(fault)
+            self._fails(fault)
 
     def _catch_up(self, side: Side) -> None:
         """Show what arrived behind bytes that have been released since."""
@@ -256,7 +260,7 @@ class Guarded:
                     held.active = held.stopped = True
                     self._links[which].hold(HOLD_GUARD)
                 case Watch(on):
-                    self._upstream.tap(self.upstream_bytes if on else None)
+                    self.watches = on
                 case Deadline():
                     self._deadline = verdict
                     self._set_alarm()

@@ -145,18 +145,21 @@ class Relay:
         if client.lost or upstream.lost:
             self._finish(str((client if client.lost else upstream).side))
             return
-        client_sink = upstream_sink = None
+        guarded = client_sink = upstream_sink = None
         if self._session.guard is not None:
-            self._guarded = Guarded(self._session.guard, client, upstream, self, self._clock, self._renew, self._permit)
-            client_sink = self._guarded.client_bytes
-            if self._session.guard.watches_upstream:
-                upstream_sink = self._guarded.upstream_bytes
-            self._guarded.begin()
+            guarded = self._guarded = Guarded(
+                self._session.guard, client, upstream, self, self._clock, self._renew, self._permit
+            )
+            guarded.begin()
+            client_sink = guarded.client_bytes
+            upstream_sink = guarded.upstream_bytes if guarded.watches else None
         # The client last: of what it sent behind its login a guard may want to watch the answers.
         if not self._done.done():
             upstream.push_to(client, self, upstream_sink)
         if not self._done.done():
             client.push_to(upstream, self, client_sink)
+        if guarded is not None and not self._done.done():
+            guarded.open()
 
     def _sample(self) -> None:
         """Runs now and then: compares byte counters with those of the last time."""

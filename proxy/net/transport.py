@@ -54,12 +54,17 @@ class Link(Channel):
             self._collect(nbytes)
         elif self._tls is not None:
             self._incoming.write(_SHARED[:nbytes])
-            self._pump(peer)
+            if self._pump(peer):
+                self._read_tls()
         else:
             # The copy is needed: uvloop writes at the end of the iteration, when the buffer may hold another's bytes.
             data = bytes(_SHARED[:nbytes])
+            if self._passes is not None and not self._passes(data):
+                self._show(data)
+                return
             self.relayed += nbytes
-            self.tail = data[-TAIL_BYTES:] if nbytes >= TAIL_BYTES else (self.tail + data)[-TAIL_BYTES:]
+            if self.side is Side.UPSTREAM:
+                self.tail = data[-TAIL_BYTES:] if nbytes >= TAIL_BYTES else (self.tail + data)[-TAIL_BYTES:]
             if peer._tls is None:
                 peer._transport.write(data)
             else:
@@ -212,28 +217,33 @@ class Link(Channel):
         if ended and self._owner is not None:
             owner.on_eof(self)
 
-    def tap(self, sink: Callable[[bytes], None] | None) -> None:
-        """In push mode, from the next byte on: give this side's bytes to `sink`, or straight to its peer again."""
-        self._sink = sink
-        self._peer = self._twin if sink is None and not self.ended else None
+    def tap(self, sink: Callable[[bytes], None] | None, passes: Callable[[bytes], object] | None = None) -> None:
+        """In push mode, from the next byte on: what `passes` goes straight to the peer and the rest to `sink`; without
+        `passes` all of it to `sink`, and without `sink` all of it to the peer. `passes` raises nothing."""
+        self._sink, self._passes = sink, passes
+        self._peer = self._twin if (sink is None or passes is not None) and not self.ended else None
 
-    def _pump(self, peer: Channel) -> None:
-        """Decrypt what has arrived and pass it on. The hot path of every TLS session."""
+    def _pump(self, peer: Channel) -> bool:
+        """Decrypt what has arrived and pass it on. The hot path of every TLS session.
+
+        True when it stopped at what had to be shown to the sink: more may have arrived behind it.
+        """
         incoming = self._incoming
         read = self._tls.read  # type: ignore[union-attr]  # a cast is a call, and this runs for each message
         onward = peer._transport.write if peer._tls is None else peer._tls.write
-        ended = False
+        passes = self._passes
+        data, stopped, ended = b"", False, False
         try:
             while True:
                 data = read(RECORD_BYTES)
                 size = len(data)
-                if size >= TAIL_BYTES:
-                    self.tail = data[-TAIL_BYTES:]
-                elif size:
-                    self.tail = (self.tail + data)[-TAIL_BYTES:]
-                else:
+                if not size:
                     ended = True
                     break
+                if passes is not None and not passes(data):
+                    stopped = True
+                    break
+                self.tail = data[-TAIL_BYTES:] if size >= TAIL_BYTES else (self.tail + data)[-TAIL_BYTES:]
                 onward(data)
                 self.relayed += size
                 if size < RECORD_BYTES and not incoming.pending:
@@ -248,8 +258,11 @@ class Link(Channel):
             peer._transport.write(peer._outgoing.read())
         if self._outgoing.pending:  # reading can answer: KeyUpdate, no_renegotiation
             self._transport.write(self._outgoing.read())
-        if ended:
+        if stopped:
+            self._show(data)
+        elif ended:
             self._end()
+        return stopped
 
     # Everything that is not the hot path
 
@@ -267,21 +280,24 @@ class Link(Channel):
                 self.hold(HOLD_INBOX)
             self._wake()
 
+    def _show(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink(data)
+
     def _read_tls(self) -> None:
         if self._handshake is not None:
             self._shake_hands(self._handshake)
-        elif self._peer is not None:
-            self._pump(self._peer)
         elif self._tls is not None and not self.ended:
             self._decrypt(self._tls)
 
     def _decrypt(self, tls: ssl.SSLObject) -> None:
-        """Pull mode and guards. Above INBOX_LIMIT what is left stays encrypted in `incoming`."""
+        """All modes, as they change. Above INBOX_LIMIT what is left stays encrypted in `incoming`."""
         ended = False
         try:
             while not self._discarding:
-                if self._peer is not None:  # the sink has just been taken away
-                    self._pump(self._peer)
+                if self._peer is not None:
+                    if self._pump(self._peer):
+                        continue
                     return
                 if self._sink is None and len(self.inbox) >= INBOX_LIMIT:
                     self.hold(HOLD_INBOX)

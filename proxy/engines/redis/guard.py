@@ -20,7 +20,7 @@ from typing import Final
 from proxy.engines.redis.fence import Fence
 from proxy.engines.redis.login import HelloError, parse_hello
 from proxy.engines.redis.refusals import NO_SUCH_LOGIN, refused_command
-from proxy.engines.redis.scanner import Scanner, match_commands
+from proxy.engines.redis.scanner import Scanner, whole_commands
 from proxy.engines.redis.wire import Command, encode_command
 from proxy.errors import PeerViolation, Refused
 from proxy.guard import Answer, Deadline, Drop, Guard, Inject, NeedGrant, Pass, Refuse, Release, Stop, Verdict, Watch
@@ -116,8 +116,10 @@ class RedisGuard(Guard):
         return self._schedule.verdicts()
 
     def passes(self, data: bytes) -> bool:
-        # What Scanner.whole does, without the call: this runs for each message.
-        return self._clear and match_commands(data).end() == len(data)  # type: ignore[union-attr]
+        return self._clear and whole_commands(data) is not None
+
+    def gate(self) -> Callable[[bytes], object] | None:
+        return whole_commands if self._clear else None
 
     def client_bytes(self, data: bytes) -> Sequence[Verdict]:
         return self._guarding(data, self._client)

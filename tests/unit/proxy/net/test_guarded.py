@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ class Asker(Guard):
 
     def __init__(self) -> None:
         self.unseen = 0
+        self.shown: list[bytes] = []
         self.upstream: list[bytes] = []
         self.first: Sequence[Verdict] = ()
 
@@ -39,6 +41,7 @@ class Asker(Guard):
         return b"?" not in data
 
     def client_bytes(self, data: bytes) -> Sequence[Verdict]:
+        self.shown.append(data)
         at = data.find(b"?")
         if at < 0:
             return [Pass(len(data))]
@@ -82,6 +85,31 @@ async def test_a_guard_watches_upstream_only_while_it_wants_to(ca: TestCa, tmp_p
         assert await client.to_end() == b"lastme"
         await until(lambda: stage.log.ends)
         assert stage.log.ends[0].ended == "client"
+
+
+@both
+async def test_a_gate_is_asked_instead_until_the_guard_was_shown_something(
+    ca: TestCa, tmp_path: Path, encrypted: bool
+) -> None:
+    """Then the guard may give another, and none while something is held."""
+
+    class Gatekeeper(Asker):
+        def gate(self) -> Callable[[bytes], object]:
+            return re.compile(b"[^?%d]+" % len(self.upstream)).fullmatch
+
+    guards: list[Gatekeeper] = []
+
+    def guard() -> Guard:
+        guards.append(Gatekeeper())
+        return guards[-1]
+
+    async with proxy_stage(ca, tmp_path, engine=ToyEngine(guard)) as stage:
+        client = await stage.login(encrypted=encrypted)
+        for said, heard in ((b"1", b"1"), (b"0", b"0"), (b"a?b", b"ameb"), (b"0", b"0"), (b"??1", b"meme1")):
+            await client.send(said)
+            assert await client.exactly(len(heard)) == heard
+        assert guards[0].unseen == 0
+        assert guards[0].shown == [b"0", b"a?b", b"b", b"??1", b"?1", b"1"]
 
 
 async def test_what_is_stopped_is_shown_again_in_order(ca: TestCa, tmp_path: Path) -> None:
