@@ -35,7 +35,9 @@ _QUERY_CODES: Final = tuple(bytes((n,)) if n in _PLAIN else b"%%%02X" % n for n 
 _PATH_CODES: Final = tuple(bytes((n,)) if n in _IN_PATH else b"%%%02X" % n for n in range(256))
 _CANONICAL_CODES: Final = tuple(bytes((n,)) if n in _PLAIN or n == 0x2F else b"%%%02X" % n for n in range(256))
 
-_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_BAD_HIDDEN_DOTS: Final = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)").search
+_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_HIDDEN_DOTS: Final = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)").search
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNTIDY: Final = re.compile(rb"[^A-Za-z0-9\-_.~/!$&'()*+,;=:@%]").search
 _VISIBLE: Final = re.compile(rb"/[!-~]*").fullmatch
@@ -68,6 +70,8 @@ def tidy(target: bytes) -> Target:
         path = re.sub(rb"/{2,}", b"/", path)
     if b"/." in path and (b"/./" in path or b"/../" in path or path.endswith((b"/.", b"/.."))):
         raise BadHttp(Side.CLIENT, "the path has a segment . or .., which would be signed as another path")
+    if _HIDDEN_DOTS(path):
+        raise BadHttp(Side.CLIENT, "the path has a segment . or .. in percent-encoding, which may be read as one")
     if _UNTIDY(path):
         path = _encoded(path, _PATH_CODES)
     pairs = [_pair(pair) for pair in query.split(b"&") if pair] if mark else []
