@@ -96,8 +96,8 @@ def http_bridge(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def nosql_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The same accounts with Keyspaces and DocumentDB beside PostgreSQL."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("nosql-sandbox"), engine_names={"postgres", "cassandra", "mongodb"})
+    """The same accounts with Keyspaces and DocumentDB."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("nosql-sandbox"), engine_names=("cassandra", "mongodb"))
     try:
         world = sandbox.up()
     except MissingEngine as error:

@@ -14,7 +14,9 @@ from deploy.sandbox.bridge import Bridge, spoken
 
 Bridges = Callable[[str], Bridge]
 
-WORLDS: Final = MappingProxyType({"dynamodb": "http_world", "opensearch": "http_world"})
+WORLDS: Final = MappingProxyType(
+    {"dynamodb": "http_world", "opensearch": "http_world", "cassandra": "nosql_world", "mongodb": "nosql_world"}
+)
 """Where a product is to be had, if not in the whole world."""
 
 
