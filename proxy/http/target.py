@@ -35,8 +35,7 @@ _QUERY_CODES: Final = tuple(bytes((n,)) if n in _PLAIN else b"%%%02X" % n for n 
 _PATH_CODES: Final = tuple(bytes((n,)) if n in _IN_PATH else b"%%%02X" % n for n in range(256))
 _CANONICAL_CODES: Final = tuple(bytes((n,)) if n in _PLAIN or n == 0x2F else b"%%%02X" % n for n in range(256))
 
-_BAD_HIDDEN_DOTS: Final = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)").search
-_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 _HIDDEN_DOTS: Final = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)").search
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNTIDY: Final = re.compile(rb"[^A-Za-z0-9\-_.~/!$&'()*+,;=:@%]").search
