@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import mysql, postgres, redis
+from tests.bench import http, mysql, postgres, redis
 from tests.bench.report import Bench, write
 from tests.bench.runner import Options
 
@@ -16,6 +16,7 @@ SUITES: Mapping[str, Callable[[Path, Options], list[Bench]]] = {
     "postgres": postgres.measure,
     "mysql": mysql.measure,
     "redis": redis.measure,
+    "http": http.measure,
 }
 
 
