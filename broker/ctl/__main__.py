@@ -6,9 +6,11 @@ import click
 
 from broker.ctl.access import explain_, rules
 from broker.ctl.completion import completion
+from broker.ctl.discovering import discovery
 from broker.ctl.doctor import doctor
 from broker.ctl.failure import EXIT_MEANINGS
 from broker.ctl.iam import iam
+from broker.ctl.resources import create, forget, get, ls, rm
 from broker.ctl.token import token
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>2}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
@@ -28,7 +30,7 @@ def main() -> None:
     """
 
 
-for command in (doctor, token, explain_, rules, iam, completion):
+for command in (create, get, ls, rm, forget, doctor, token, explain_, rules, discovery, iam, completion):
     main.add_command(command)
 
 

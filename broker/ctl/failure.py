@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -83,6 +84,12 @@ def exit_for(reason: Reason) -> Exit:
     if reason in _BY_REASON:
         return _BY_REASON[reason]
     return Exit.AWS if ROWS[reason].fixer.value in ("AWS", "operator") else Exit.NO
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """Which of the known ones may be meant; empty when none is close."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {found[0]!r}?" if found else ""
 
 
 def printable(text: str) -> str:

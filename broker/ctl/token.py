@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from broker.ctl.failure import Exit, Failure
-from broker.ctl.where import ask, broker_options, names
+from broker.ctl.where import ask, broker_options, names, or_near
 from tollbridge.model import Database, Grant, Protocol, TlsMode, Token, TrustStore
 from tollbridge.secret import Secret
 
@@ -105,6 +105,8 @@ def token(
         )
     if ca_file:
         _check_ca(ca_file)
+    if command and "{" not in command[0] and shutil.which(command[0]) is None:
+        raise Failure(f"there is no program {command[0]!r}", fix="install it, or give its path")
     login = _login(database, db_user, db_name, workload, ca_file)
     if shown:
         click.echo(rendered(login, form), nl=False)
@@ -121,7 +123,8 @@ def _login(name: str, db_user: str, db_name: str, workload: str, ca_file: str) -
     async def work(client: Any) -> Grant:
         entry = {each.name: each for each in await client.list_databases()}.get(name)
         found["entry"] = entry
-        grant: Grant = await client.issue_credential(name, db_user, db_name=db_name, workload=workload)
+        work = client.issue_credential(name, db_user, db_name=db_name, workload=workload)
+        grant: Grant = await or_near(client, name, work)
         return grant
 
     grant = ask(work)
@@ -263,7 +266,10 @@ def _check_ca(path: str) -> None:
 
 def _become(login: Login, command: Sequence[str]) -> NoReturn:
     arguments = filled(login, command)
-    if shutil.which(arguments[0]) is None:
-        raise Failure(f"there is no program {arguments[0]!r}", fix="install it, or give its path")
     sys.stdout.flush()
-    os.execvpe(arguments[0], arguments, {**os.environ, **environment(login)})  # noqa: S606 - the user's own program
+    try:
+        os.execvpe(arguments[0], arguments, {**os.environ, **environment(login)})  # noqa: S606 - the user's own program
+    except OSError as error:
+        raise Failure(
+            f"{arguments[0]!r} cannot be run: {error.strerror}", fix="install it, or give its path"
+        ) from error

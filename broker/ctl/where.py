@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from pydantic import Field
 
-from broker.ctl.failure import Failure, exit_for, file_problems
+from broker.ctl.failure import Failure, exit_for, file_problems, near
 from tollbridge.process import settings as loader
 from tollbridge.process.settings import Finding, Section, TextList
 from tollbridge.reasons import Reason
+
+if TYPE_CHECKING:
+    from tollbridge.client import RpcFailed
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -174,11 +177,18 @@ def ask(work: Callable[[Any], Coroutine[Any, Any, T]], *, deadline_seconds: floa
     try:
         return asyncio.run(run())
     except RpcFailed as failed:
-        raise Failure(f"{failed.message} ({failed.reason})", code=exit_for(failed.reason)) from failed
+        raise told(failed) from failed
     except (ValueError, TlsFilesError) as error:
         raise Failure(str(error), fix="see `tollbridge --help`, How the broker is found") from error
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
+
+
+def told(failed: RpcFailed, fix: str = "") -> Failure:
+    """A broker's refusal as the end of a command."""
+    if not fix and failed.reason is Reason.CALLER_UNIDENTIFIED:
+        fix = "give --cert, --key and --ca, or their environment variables; `tollbridge --help` says more"
+    return Failure(f"{failed.message} ({failed.reason})", fix=fix, code=exit_for(failed.reason))
 
 
 async def served(client: Any) -> list[str]:
@@ -192,6 +202,21 @@ async def served(client: Any) -> list[str]:
             raise
         found = [each.name for each in await client.list_databases()]
     return sorted(found)
+
+
+async def or_near(client: Any, name: str, work: Awaitable[T]) -> T:
+    """What `work` answers; where it knows no database of that name, the refusal says which may be meant."""
+    from tollbridge.client import RpcFailed
+
+    try:
+        return await work
+    except RpcFailed as failed:
+        if failed.reason is not Reason.DATABASE_UNKNOWN or "did you mean" in failed.message:
+            raise
+        known = await served(client)
+        if name in known:  # it is there, and not of the kind that was asked for: the broker has said so
+            raise
+        raise told(failed, near(name, known) or "`tollbridge ls` lists what there is") from failed
 
 
 def names() -> list[str]:
