@@ -140,7 +140,7 @@ class ProxyApp:
         self._lifecycle = lifecycle
         self.client = make_client(settings, clock)
         self.catalog = Catalog(self.client, clock)
-        self.grants = GrantCache(self.client, clock, self.catalog.policy_version)
+        self.grants = GrantCache(self.client, clock, self.catalog.basis)
         self.counters = Counters()
         self.sessions = Sessions()
         self.gate = make_gate(settings)

@@ -48,6 +48,9 @@ class Listing:
         self._databases: dict[str, Database] = {}
         self._pending: set[str] | None = set()
         """Names this stream has sent so far; None once it has said that it is complete."""
+        self._changes = 0
+        self._changed: dict[str, int] = {}
+        """When each row last changed, counted in changes."""
         self.complete_once = False
         self.policy_version = ""
 
@@ -63,11 +66,14 @@ class Listing:
         self.policy_version = event.policy_version or self.policy_version
         match event:
             case Upsert(database):
+                if self._databases.get(database.name) != database:
+                    self._changes += 1
+                    self._changed[database.name] = self._changes
                 self._databases[database.name] = database
                 if self._pending is not None:
                     self._pending.add(database.name)
             case Delete(name):
-                self._databases.pop(name, None)
+                self._remove(name)
             case Synced():
                 self._complete()
             case PolicyChanged():
@@ -82,10 +88,18 @@ class Listing:
         close = difflib.get_close_matches(name[:MAX_SHOWN], self._databases, n=1, cutoff=0.7)
         return close[0] if close else ""
 
+    def basis(self, name: str) -> str:
+        """What a decision about a database rests on: equal while neither policy nor the database's row has changed."""
+        return f"{self._changed.get(name, 0)} {self.policy_version}"
+
+    def _remove(self, name: str) -> None:
+        self._databases.pop(name, None)
+        self._changed.pop(name, None)
+
     def _complete(self) -> None:
         if self._pending is not None:
             for name in self._databases.keys() - self._pending:
-                del self._databases[name]
+                self._remove(name)
         self._pending = None
         self.complete_once = True
 
@@ -139,6 +153,10 @@ class Catalog:
     def policy_version(self) -> str:
         """Of the rules in force, as last heard."""
         return self._listing.policy_version
+
+    def basis(self, name: str) -> str:
+        """What a decision about a database rests on, as last heard. A grant made on another must be asked for again."""
+        return self._listing.basis(name)
 
     def known(self, name: str) -> Database | None:
         """A database's row, if it is in the list."""

@@ -81,10 +81,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A grant and the policy it was asked for under, as the catalog knew it when the question left."""
+    """A grant and what it rests on (policy, the database's row), as the catalog knew that when the question left."""
 
     grant: Grant
-    policy_version: str
+    basis: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Denial:
     message: str
     retryable: bool
     """The broker could not answer: what is held may still be used."""
-    policy_version: str
+    basis: str
     quiet_until: float
     """Monotonic instant before which the broker is not asked again."""
     decision_id: str = ""
@@ -113,15 +113,15 @@ class Step(Enum):
     ASK = "ask: nothing usable is held"
 
 
-def next_step(held: Held | None, *, now: datetime, policy_version: str) -> Step:
-    """Decide from the times of a held grant and the policy in force.
+def next_step(held: Held | None, *, now: datetime, basis: str) -> Step:
+    """Decide from the times of a held grant and whether policy or database have changed since it was asked for.
 
-    Policy versions are compared with what the catalog said when the question left, not with the version inside the
-    grant: while brokers roll out a policy they disagree, and every login would ask.
+    The basis is compared with what the catalog said when the question left, not with the version inside the grant:
+    while brokers roll out a policy they disagree, and every login would ask.
     """
     if held is None or now >= held.grant.usable_until:
         return Step.ASK
-    if now >= held.grant.recheck_after or held.policy_version != policy_version:
+    if now >= held.grant.recheck_after or held.basis != basis:
         return Step.RECHECK
     return Step.USE
 
@@ -159,7 +159,7 @@ class _Flight:
     """One question under way."""
 
     rejected: str
-    policy_version: str
+    basis: str
     task: asyncio.Task[Held | Denial]
     given_up: bool = False
     """A login lost patience with it: others with a usable grant do not wait for it either."""
@@ -188,7 +188,7 @@ class GrantCache:
         self,
         broker: Broker,
         clock: Clock,
-        policy_version: Callable[[], str],
+        basis: Callable[[str], str],
         *,
         jitter: Callable[[float, float], float] = random.uniform,
         patience_seconds: float = PATIENCE_SECONDS,
@@ -196,7 +196,7 @@ class GrantCache:
     ) -> None:
         self._broker = broker
         self._clock = clock
-        self._policy_version = policy_version
+        self._basis = basis
         self._jitter = jitter
         self._patience_seconds = patience_seconds
         self._held: Lru[Wish, Held] = Lru(limit)
@@ -221,7 +221,7 @@ class GrantCache:
             self._held.drop(wish)
             self._denials.drop(wish)
             held = None
-        step = next_step(held, now=self._clock.now(), policy_version=self._policy_version())
+        step = next_step(held, now=self._clock.now(), basis=self._basis(database))
         if held is not None and step is Step.USE:
             self.counters.hits += 1
             return seal(wish, held.grant, reused=True)
@@ -254,20 +254,20 @@ class GrantCache:
         denial = self._denials.get(wish)
         if denial is None or self._clock.monotonic() >= denial.quiet_until:
             return None
-        return denial if denial.policy_version == self._policy_version() else None
+        return denial if denial.basis == self._basis(wish.database) else None
 
     def _flight(self, wish: Wish, rejected: str) -> _Flight:
-        """The question to wait for: the one under way if it asks the same under the same policy, or a new one."""
-        version = self._policy_version()
+        """The question to wait for: the one under way if it asks the same on the same basis, or a new one."""
+        basis = self._basis(wish.database)
         flight = self._flights.get(wish)
-        if flight is not None and flight.policy_version == version and rejected in ("", flight.rejected):
+        if flight is not None and flight.basis == basis and rejected in ("", flight.rejected):
             self.counters.shared += 1
             return flight
         self.counters.misses += 1
         task = asyncio.get_running_loop().create_task(
-            self._ask(wish, rejected, version), name=f"grant {wish.database} for {wish.workload}"
+            self._ask(wish, rejected, basis), name=f"grant {wish.database} for {wish.workload}"
         )
-        flight = _Flight(rejected=rejected, policy_version=version, task=task)
+        flight = _Flight(rejected=rejected, basis=basis, task=task)
         self._flights[wish] = flight
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._land(wish, flight))
@@ -284,9 +284,9 @@ class GrantCache:
             except TimeoutError:
                 flight.given_up = True
         slow = RpcFailed(Reason.BROKER_UNAVAILABLE, "the broker takes too long to answer")
-        return self._denial(slow, flight.policy_version)
+        return self._denial(slow, flight.basis)
 
-    async def _ask(self, wish: Wish, rejected: str, version: str) -> Held | Denial:
+    async def _ask(self, wish: Wish, rejected: str, basis: str) -> Held | Denial:
         """One question, its answer as a value: a waiter that has gone leaves no exception behind."""
         try:
             grant = await self._broker.issue_credential(
@@ -297,15 +297,15 @@ class GrantCache:
                 rejected=rejected,
             )
         except RpcFailed as failed:
-            return self._denial(failed, version)
-        return Held(grant=grant, policy_version=version)
+            return self._denial(failed, basis)
+        return Held(grant=grant, basis=basis)
 
-    def _denial(self, failed: RpcFailed, version: str) -> Denial:
+    def _denial(self, failed: RpcFailed, basis: str) -> Denial:
         return Denial(
             reason=failed.reason,
             message=failed.message,
             retryable=failed.retryable,
-            policy_version=version,
+            basis=basis,
             quiet_until=self._clock.monotonic() + self._jitter(*DENIED_SECONDS),
             decision_id=failed.metadata.get(DECISION_ID, ""),
         )

@@ -195,3 +195,24 @@ def test_an_event_without_a_version_changes_none() -> None:
     listing.apply(Synced("v1"))
     listing.apply(upsert("orders", version=""))
     assert listing.policy_version == "v1"
+
+
+def test_what_a_decision_rests_on_changes_with_the_row_and_the_policy_alone() -> None:
+    """A stream that starts again and says the same changes nothing; a database that went and came again does."""
+    listing = Listing()
+    nothing = listing.basis("orders")
+    for event in (upsert("orders"), upsert("other"), Synced("v1")):
+        listing.apply(event)
+    first = listing.basis("orders")
+    assert first != nothing
+    listing.begin()
+    for event in (upsert("orders"), Synced("v1")):
+        listing.apply(event)
+    assert listing.basis("orders") == first
+    assert listing.basis("other") != first
+    listing.apply(Delete("orders", "v1"))
+    gone = listing.basis("orders")
+    listing.apply(upsert("orders"))
+    assert len({first, gone, listing.basis("orders")}) == 3
+    listing.apply(Synced("v2"))
+    assert listing.basis("orders") not in {first, gone}

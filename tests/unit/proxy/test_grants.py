@@ -86,10 +86,11 @@ class World:
         self.clock = FakeClock()
         self.broker = FakeBroker(self.clock)
         self.policy = "v1"
+        self.rows: dict[str, str] = {}
         self.cache = GrantCache(
             self.broker,
             self.clock,
-            lambda: self.policy,
+            lambda database: self.policy + self.rows.get(database, ""),
             jitter=lambda low, high: high,
             patience_seconds=patience_seconds,
             limit=limit,
@@ -138,14 +139,14 @@ async def until_asked(broker: FakeBroker, count: int) -> None:
 def test_the_next_step_follows_from_age_and_policy(age: float, policy: str, step: Step) -> None:
     """The edges belong to the later state."""
     clock = FakeClock()
-    held = Held(grant=a_grant(clock), policy_version="v1")
+    held = Held(grant=a_grant(clock), basis="v1")
     clock.advance(age)
-    assert next_step(held, now=clock.now(), policy_version=policy) is step
+    assert next_step(held, now=clock.now(), basis=policy) is step
 
 
 def test_nothing_held_means_ask() -> None:
     """The first login."""
-    assert next_step(None, now=FakeClock().now(), policy_version="") is Step.ASK
+    assert next_step(None, now=FakeClock().now(), basis="") is Step.ASK
 
 
 def test_the_table_forgets_what_was_not_used_for_longest() -> None:
@@ -243,6 +244,17 @@ async def test_a_new_policy_version_makes_every_login_ask_again(world: World) ->
     await world.login()
     world.policy = "v2"
     assert (await world.login()).credential_id == "c-2"
+    assert (await world.login()).reused
+
+
+async def test_a_database_that_changed_or_went_makes_its_own_logins_ask_again(world: World) -> None:
+    """A grant in hand would lead to the old endpoint, or into a database that is registered no more."""
+    await world.login()
+    await world.login(database="other")
+    world.rows["other"] = "changed"
+    assert (await world.login()).reused
+    world.broker.always = RpcFailed(Reason.DATABASE_UNKNOWN, "it is gone")
+    assert (await world.refusal(database="other")).reason is Reason.DATABASE_UNKNOWN
     assert (await world.login()).reused
 
 
