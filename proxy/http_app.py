@@ -46,6 +46,8 @@ def make_http_listener(
             answer_seconds=settings.answer_seconds,
             body_bytes=settings.max_body_bytes,
             buffer_bytes=settings.max_buffer_bytes,
+            spool_dir=settings.spool_dir,
+            spool_bytes=settings.max_spool_bytes,
         ),
         pool_limits=PoolLimits(
             idle_seconds=settings.upstream_idle_seconds,

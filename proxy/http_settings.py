@@ -29,7 +29,7 @@ class HttpListenerSettings(Section):
     spool_dir: Path | None = None
     """Where bodies above `max_body_bytes` lie until they are answered: files without a name, gone with the process."""
     max_spool_bytes: Bytes = 1024 * MEBIBYTE
-    """Of one body in `spool_dir`, or streamed."""
+    """Of all bodies in `spool_dir` together."""
     head_seconds: Seconds = 15.0
     """From the first byte of a request to the end of its head."""
     stall_seconds: Seconds = 30.0

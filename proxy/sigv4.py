@@ -11,14 +11,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from tollbridge.model import SigningKey
 
 UNSIGNED_PAYLOAD: Final = b"UNSIGNED-PAYLOAD"
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest().encode()
-
-_CONTENT_TYPE, _TARGET, _PAYLOAD = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +44,50 @@ def payload_hash(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode() if body else EMPTY_SHA256
 
 
+_Hash: TypeAlias = "hashlib._Hash"
+
+
 @dataclass(slots=True)
-class _Form:
-    """A canonical request's headers, with room for what differs between requests."""
+class _Day:
+    """One date's part of a signature."""
 
-    headers: bytes
-    """%-format: content type, payload hash, time, target, as far as they are there."""
-    names: bytes
-    """SignedHeaders."""
+    scope: bytes
+    inner: _Hash
+    outer: _Hash
+    """HMAC (RFC 2104) begun: what the key alone decides is computed once a day, and copied for each request."""
 
 
-_Day = tuple[bytes, "hashlib._Hash", "hashlib._Hash"]
-"""Scope, and the inner and the outer hash after the key."""
+class Envelope:
+    """What requests have in common that differ in their bodies and unsigned headers alone, for one second.
+
+    All of the canonical request but the payload's hash has gone into the hash before, so that signing costs three short
+    hashes, however long the session token is.
+    """
+
+    __slots__ = ("_begun", "_inner", "_outer", "head")
+
+    def __init__(self, head: bytes, begun: _Hash, inner: _Hash, outer: _Hash) -> None:
+        self.head = head
+        """Header lines up to the signature itself, which ends the last of them."""
+        self._begun = begun
+        self._inner = inner
+        self._outer = outer
+
+    def signature(self, payload: bytes) -> bytes:
+        """Of the request with this payload hash (hexadecimal, or UNSIGNED_PAYLOAD)."""
+        canonical = self._begun.copy()
+        canonical.update(payload)
+        inner = self._inner.copy()
+        inner.update(canonical.hexdigest().encode())
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest().encode()
 
 
 class Signer:
     """Signs requests to one host. Holds the session token and the keys, and never prints them."""
 
-    __slots__ = ("_access_key_id", "_days", "_forms", "_host", "_key", "_token")
+    __slots__ = ("_access_key_id", "_days", "_host", "_key", "_token")
 
     def __init__(self, key: SigningKey, host: str) -> None:
         self._key = key
@@ -71,7 +95,6 @@ class Signer:
         self._access_key_id = key.access_key_id.encode()
         self._token = key.session_token.reveal().encode()
         self._days: dict[str, _Day] = {}
-        self._forms: dict[int, _Form] = {}
 
     def sign(
         self,
@@ -90,72 +113,64 @@ class Signer:
         `path` and `query` are canonical (see `proxy.http.target`); `payload` is the body's hash in hexadecimal, or
         UNSIGNED_PAYLOAD. Raises NoKey.
         """
+        envelope = self.envelope(
+            stamp,
+            method,
+            path,
+            query,
+            content_type=content_type,
+            amz_target=amz_target,
+            payload=payload if payload_header else b"",
+        )
+        return envelope.head + envelope.signature(payload) + b"\r\n"
+
+    def envelope(
+        self,
+        stamp: Stamp,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        *,
+        content_type: bytes = b"",
+        amz_target: bytes = b"",
+        payload: bytes = b"",
+    ) -> Envelope:
+        """As `sign`, up to the payload. `payload`: its hash, where it is a header too. Raises NoKey."""
         day = self._days.get(stamp.date) or self._day(stamp.date)
         content_type, amz_target = _folded(content_type), _folded(amz_target)
-        which = bool(content_type) * _CONTENT_TYPE + bool(amz_target) * _TARGET + payload_header * _PAYLOAD
-        form = self._forms.get(which) or self._form(which)
-        values = [stamp.time]
-        if payload_header:
-            values.insert(0, payload)
-        if content_type:
-            values.insert(0, content_type)
-        if amz_target:
-            values.append(amz_target)
-        canonical = b"%b\n%b\n%b\n%b\n%b\n%b" % (
-            method, path, query, form.headers % tuple(values), form.names, payload,
-        )  # fmt: skip
-        scope, inner, outer = day
-        inner, outer = inner.copy(), outer.copy()
-        inner.update(
-            b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (stamp.time, scope, hashlib.sha256(canonical).hexdigest().encode())
+        rows = [
+            (b"content-type", content_type),
+            (b"host", self._host),
+            (b"x-amz-content-sha256", payload),
+            (b"x-amz-date", stamp.time),
+            (b"x-amz-security-token", self._token),
+            (b"x-amz-target", amz_target),
+        ]
+        present = [row for row in rows if row[1]]
+        names = b";".join([name for name, _ in present])
+        signed = b"".join([b"%b:%b\n" % row for row in present])
+        inner = day.inner.copy()
+        inner.update(b"AWS4-HMAC-SHA256\n%b\n%b\n" % (stamp.time, day.scope))
+        lines = b"".join([b"%b: %b\r\n" % row for row in present if row[0] != b"host"])
+        return Envelope(
+            b"%bAuthorization: AWS4-HMAC-SHA256 Credential=%b/%b, SignedHeaders=%b, Signature="
+            % (lines, self._access_key_id, day.scope, names),
+            hashlib.sha256(b"%b\n%b\n%b\n%b\n%b\n" % (method, path, query, signed, names)),
+            inner,
+            day.outer,
         )
-        outer.update(inner.digest())
-        lines = [
-            b"X-Amz-Date: %b\r\nX-Amz-Security-Token: %b\r\nAuthorization: AWS4-HMAC-SHA256 Credential=%b/%b, "
-            b"SignedHeaders=%b, Signature=%b\r\n"
-            % (
-                stamp.time, self._token, self._access_key_id, scope, form.names,
-                outer.hexdigest().encode(),
-            )
-        ]  # fmt: skip
-        if content_type:
-            lines.append(b"Content-Type: %b\r\n" % content_type)
-        if amz_target:
-            lines.append(b"X-Amz-Target: %b\r\n" % amz_target)
-        if payload_header:
-            lines.append(b"X-Amz-Content-Sha256: %b\r\n" % payload)
-        return b"".join(lines)
 
     def _day(self, date: str) -> _Day:
         key = self._key.key_of(date)
         if key is None:
             raise NoKey(date)
-        # HMAC (RFC 2104) begun: what the key alone decides is computed once a day, and copied for each request.
         block = key.ljust(64, b"\0")
-        inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-        day = self._days[date] = (f"{date}/{self._key.region}/{self._key.service}/aws4_request".encode(), inner, outer)
+        day = self._days[date] = _Day(
+            f"{date}/{self._key.region}/{self._key.service}/aws4_request".encode(),
+            hashlib.sha256(bytes(byte ^ 0x36 for byte in block)),
+            hashlib.sha256(bytes(byte ^ 0x5C for byte in block)),
+        )
         return day
-
-    def _form(self, which: int) -> _Form:
-        room = b"%b"
-        rows = [
-            (b"content-type", room, which & _CONTENT_TYPE),
-            (b"host", _literal(self._host), 1),
-            (b"x-amz-content-sha256", room, which & _PAYLOAD),
-            (b"x-amz-date", room, 1),
-            (b"x-amz-security-token", _literal(self._token), 1),
-            (b"x-amz-target", room, which & _TARGET),
-        ]
-        present = [(name, value) for name, value, there in rows if there]
-        headers = b"".join(b"%b:%b\n" % row for row in present)
-        form = self._forms[which] = _Form(headers, b";".join(name for name, _ in present))
-        return form
-
-
-def _literal(text: bytes) -> bytes:
-    """For a %-format."""
-    return text.replace(b"%", b"%%")
 
 
 def _folded(value: bytes) -> bytes:

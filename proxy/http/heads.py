@@ -28,8 +28,8 @@ NAMES_LIMIT: Final = 1024
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _METHOD: Final = re.compile(rb"[A-Z]{1,16}").fullmatch
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?").fullmatch
-_LEGAL: Final = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])
-"""Bytes of a head: no control character but tab and line ends, and those are looked at apart."""
+_LEGAL: Final = bytes([9, *range(32, 127), *range(128, 256)])
+"""Bytes of a head besides its line ends: no control character but tab."""
 
 
 class BadHttp(PeerViolation):
@@ -158,11 +158,6 @@ class Layout:
         """Whether the same names come in the same order, and Connection with the same value."""
         return all(map(_begins, lines, self.prefixes)) and (not self.fixed or lines[self.at[CONNECTION]] == self.fixed)
 
-    def value(self, lines: list[bytes], kind: int) -> bytes:
-        """Of the line of a kind."""
-        at = self.at[kind]
-        return lines[at][self.sizes[kind] :].strip(b" \t") if at else b""
-
 
 _begins: Final = bytes.startswith
 _NOT_LAID_OUT: Final = frozenset({TRANSFER_ENCODING, EXPECT, UPGRADE})
@@ -219,13 +214,19 @@ def parse_request(data: bytes) -> RequestHead:
     for layout in _REQUESTS.layouts.get(len(lines), ()):
         if minor and layout.fits(lines):
             head = RequestHead(method, target, [lines[at] for at in layout.kept])
-            head.host = layout.value(lines, HOST)
-            head.content_type = layout.value(lines, CONTENT_TYPE)
-            head.amz_target = layout.value(lines, AMZ_TARGET)
-            head.authorization = layout.value(lines, AUTHORIZATION)
-            if layout.at[CONTENT_LENGTH]:
-                head.length = _length(layout.value(lines, CONTENT_LENGTH), Side.CLIENT)
-            head.keep_alive = layout.stays
+            sizes = layout.sizes
+            _, _, _, host, content_type, amz_target, authorization, length, _, _, _ = layout.at
+            head.host = lines[host][sizes[HOST] :].strip(b" \t")
+            if content_type:
+                head.content_type = lines[content_type][sizes[CONTENT_TYPE] :].strip(b" \t")
+            if amz_target:
+                head.amz_target = lines[amz_target][sizes[AMZ_TARGET] :].strip(b" \t")
+            if authorization:
+                head.authorization = lines[authorization][sizes[AUTHORIZATION] :].strip(b" \t")
+            if length:
+                head.length = _length(lines[length][sizes[CONTENT_LENGTH] :].strip(b" \t"), Side.CLIENT)
+            if layout.fixed:
+                head.keep_alive = layout.stays
             return head
     return _read_request(lines, method, target, minor)
 
@@ -316,9 +317,10 @@ def parse_response(data: bytes) -> ResponseHead:
     for layout in _RESPONSES.layouts.get(len(lines), ()):
         if minor and layout.fits(lines):
             head = ResponseHead(status, phrase, [lines[at] for at in layout.kept])
-            if layout.at[CONTENT_LENGTH]:
-                head.length = _length(layout.value(lines, CONTENT_LENGTH), Side.UPSTREAM)
-            head.keep_alive = layout.stays
+            if at := layout.at[CONTENT_LENGTH]:
+                head.length = _length(lines[at][layout.sizes[CONTENT_LENGTH] :].strip(b" \t"), Side.UPSTREAM)
+            if layout.fixed:
+                head.keep_alive = layout.stays
             return head
     return _read_response(lines, status, phrase, minor)
 
@@ -365,11 +367,12 @@ def check_beginning(data: bytes) -> None:
 
 def _lines(data: bytes, side: Side) -> list[bytes]:
     """The lines of a head. Every byte is legal, and every line ends with CR LF and nothing else."""
-    if data.translate(None, _LEGAL):
-        raise BadHttp(side, "the head holds a control character")
     lines = data.split(b"\r\n")
     ends = len(lines) - 1
-    if data.count(b"\n") != ends or data.count(b"\r") != ends:
+    left = data.translate(None, _LEGAL)
+    if left != b"\r\n" * ends:
+        if left.strip(b"\r\n"):
+            raise BadHttp(side, "the head holds a control character")
         raise BadHttp(side, "a line of the head ends with a bare CR or LF")
     if ends > LINES_LIMIT:
         raise BadHttp(side, f"the head has more than {LINES_LIMIT} header lines", 431)

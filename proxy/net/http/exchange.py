@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -9,11 +10,12 @@ from proxy.errors import PeerViolation, Refused
 from proxy.http.bodies import LAST_CHUNK, chunk
 from proxy.http.heads import RequestHead, ResponseHead
 from proxy.http.model import HttpRefused, Plan, Verdict
-from proxy.net.http.bodies import Body
+from proxy.http.replies import response_head
+from proxy.net.http.bodies import Body, StreamBody
 from proxy.net.http.passes import Lane, Pass
 from proxy.net.http.stamps import SKEW_LIMIT
 from proxy.net.http.upstream import Upstream
-from proxy.sigv4 import NoKey, payload_hash
+from proxy.sigv4 import EMPTY_SHA256, NoKey
 from tollbridge.reasons import Reason
 
 if TYPE_CHECKING:
@@ -34,70 +36,79 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """Implements `upstream.Answered`, `pool.Waiter` and `passes.Waiter`."""
 
-    __slots__ = (
-        "_body", "_chunks", "_complete", "_held", "_held_head", "_lane", "_renewed", "_repeated", "_skewed", "_small",
-        "_upstream", "answering", "client", "ended", "head", "holder", "method", "payload", "plan", "received", "sent",
-        "started_at", "status", "wait_until",
-    )  # fmt: skip
+    # Defaults of the class: one of these is made for each request, and most never leave them.
+    holder: Pass | None = None
+    plan: Plan | None = None
+    payload: bytes = b""
+    """The body's hash, as it is signed."""
+    received: int = 0
+    sent: int = 0
+    status: int = 0
+    wait_until: float = 0.0
+    began_at: float = 0.0
+    answering: bool = False
+    """The client has seen the beginning of an answer."""
+    ended: bool = False
+    small: bytes = b""
+    """The body, where it is small."""
+    body: Body | None = None
+    _complete: bool = False
+    _chunks: bool = False
+    _lane: Lane | None = None
+    _upstream: Upstream | None = None
+    _repeated: bool = False
+    _skewed: bool = False
+    _renewed: bool = False
+    _held: list[bytes] | None = None
+    _held_head: ResponseHead | None = None
 
     def __init__(self, client: Inbound, head: RequestHead) -> None:
         self.client = client
         self.head = head
         self.method = head.method
-        self.holder: Pass | None = None
-        self.plan: Plan | None = None
-        self.payload = b""
-        self.received = 0
-        self.sent = 0
-        self.status = 0
-        self.started_at = 0.0
-        self.wait_until = 0.0
-        self.answering = False
-        """The client has seen the beginning of an answer."""
-        self.ended = False
-        self._small = b""
-        self._body: Body | None = None
-        self._complete = False
-        self._chunks = False
-        self._lane: Lane | None = None
-        self._upstream: Upstream | None = None
-        self._repeated = self._skewed = self._renewed = False
-        self._held: list[bytes] | None = None
-        self._held_head: ResponseHead | None = None
 
     def run(self, body: bytes) -> None:
         """The request is complete, and small."""
-        self._small = body
+        self.small = body
         self.received = len(body)
         self._complete = True
-        self._enter()
+        self.open()
 
     def open(self) -> None:
-        """The request's body is still to come: who is let in may send it."""
-        self._enter()
+        """A pass, or a question for one. A large body is still to come: who is let in may send it."""
+        house = self.client.house
+        holder = self.holder
+        if holder is None:
+            try:
+                holder = self.holder = self.client.holder_of(self.head)
+            except Refused as refusal:
+                self.refused(refusal)
+                return
+        if holder.fresh_until > house.tick:
+            self.granted()
+        else:
+            house.passes.want(holder, self)
 
     def complete(self, body: Body) -> None:
-        """The body is there."""
-        self._body = body
-        self.received = body.size
+        """The body is there, or can be streamed."""
+        self.body = body
         self.payload = body.payload
         self._complete = True
-        self._enter()
+        self.open()
 
     def close(self) -> None:
         """Nothing of the request is needed any more."""
         self.ended = True
-        if self._body is not None:
-            self._body.close()
+        if self.body is not None:
+            self.received = self.body.size
+            self.body.close()
 
     def granted(self) -> None:
         """There is a pass: plan, and find a connection."""
-        if self.ended:
+        client, holder = self.client, self.holder
+        if self.ended or holder is None or holder.grant is None:
             return
-        house, holder = self.client.house, self.holder
-        if holder is None or holder.grant is None:
-            self.refused(Refused(Reason.INTERNAL, "a request was granted nothing"))
-            return
+        house = client.house
         try:
             plan = self.plan
             if plan is None:
@@ -107,73 +118,67 @@ class Exchange:
             self.refused(refusal)
             return
         except PeerViolation as violation:
-            self.client.violated(violation)
+            client.violated(violation)
             return
-        self.client.visit.let_in(holder)
+        if client.visit.holder is not holder:
+            client.visit.let_in(holder)
         if not self._complete:
-            self.client.take_body(unsigned=lane.unsigned)
+            client.take_body(unsigned=lane.unsigned)
             return
         upstream = lane.pool.take()
         if upstream is None:
             lane.pool.wait(self)
-        else:
-            self.connected(upstream)
-
-    def _enter(self) -> None:
-        """A pass, or a question for one."""
-        try:
-            holder = self.holder = self.holder or self.client.holder_of(self.head)
-        except Refused as refusal:
-            self.refused(refusal)
-            return
-        if holder.fresh_until > self.client.house.now():
-            self.granted()
-        else:
-            self.client.house.passes.want(holder, self)
+        elif not self.connected(upstream):
+            lane.pool.put(upstream)
 
     def connected(self, upstream: Upstream) -> bool:
         """Sign now, and send."""
         lane, plan, head = self._lane, self.plan, self.head
         if self.ended or lane is None or plan is None:
             return False
-        payload = self.payload or self._hashed()
-        target = plan.target
+        small, body = self.small, self.body
+        payload = self.payload
+        if not payload:
+            payload = self.payload = hashlib.sha256(small).hexdigest().encode() if small else EMPTY_SHA256
         try:
-            signed = lane.signer.sign(
-                lane.stamps.now(),
-                head.method,
-                target.canonical_path,
-                target.canonical_query,
-                payload,
-                content_type=head.content_type,
-                amz_target=head.amz_target,
-                payload_header=self.client.house.engine.payload_header,
-            )
+            first, envelope = lane.envelope(head, plan.target, payload)
         except NoKey as date:
             self.refused(
                 Refused(Reason.CLOCK_SKEWED, f"the grant has no key for {date}: is the clock of the proxy right?")
             )
             return False
-        self._upstream = upstream
-        small, body = self._small, self._body
-        parts = [head.method, b" ", target.wire, b" HTTP/1.1\r\nHost: ", lane.host, b"\r\n", signed]
-        for line in head.kept:
-            parts.append(line)
-            parts.append(b"\r\n")
         if body is not None:
-            parts.append(b"Content-Length: %d\r\n\r\n" % body.size)
+            framing = body.framing
         elif small or head.method not in BODILESS:
-            parts.append(b"Content-Length: %d\r\n\r\n" % len(small))
-            parts.append(small)
+            framing = b"Content-Length: %d\r\n\r\n" % len(small)
         else:
-            parts.append(b"\r\n")
+            framing = b"\r\n"
+        kept = head.kept
+        rest = b"\r\n".join(kept) + b"\r\n" if kept else b""
+        self._upstream = upstream
         upstream.begin(self)
-        upstream.link.write(b"".join(parts))
+        upstream.link.write(b"%b%b\r\n%b%b%b" % (first, envelope.signature(payload), rest, framing, small))
         self.client.awaits_answer()
         if body is not None:
             upstream.uploading = True
-            self.client.house.pools.spawn(lambda: self._upload(upstream, body), "upload")
+            if isinstance(body, StreamBody):
+                body.attach(upstream)
+            else:
+                self.client.house.pools.spawn(lambda: self._upload(upstream, body), "upload")
         return True
+
+    def unconnected(self, refusal: Refused) -> None:
+        """There is no way to the host."""
+        self.refused(refusal)
+
+    def refused(self, refusal: Refused) -> None:
+        """The proxy itself answers."""
+        if self.ended:
+            return
+        holder = self.holder
+        if not refusal.decision_id and holder is not None and holder.grant is not None:
+            refusal.decision_id = holder.grant.decision_id
+        self.client.refuse(refusal, refusal.status if isinstance(refusal, HttpRefused) else None)
 
     async def _upload(self, upstream: Upstream, body: Body) -> None:
         """Send a body no faster than it is taken, and no further than it is wanted."""
@@ -187,54 +192,44 @@ class Exchange:
                     await link.drained()
         except OSError as error:
             _log.error("a spooled body cannot be read: %s", error.strerror)
-            upstream.link.abort()
+            if self._upstream is upstream:
+                self._upstream = None
+                upstream.abandon()
+                self.refused(Refused(Reason.INTERNAL, "the request's body was lost in the proxy's `spool_dir`"))
             return
         if self._upstream is upstream:
             upstream.uploading = False
             self.client.awaits_answer()
 
-    def unconnected(self, refusal: Refused) -> None:
-        """There is no way to the host."""
-        self.refused(refusal)
-
-    def refused(self, refusal: Refused) -> None:
-        """The proxy itself answers."""
-        if self.ended:
-            return
-        holder = self.holder
-        if not refusal.decision_id and holder is not None and holder.grant is not None:
-            refusal.decision_id = holder.grant.decision_id
-        status = refusal.status if isinstance(refusal, HttpRefused) else None
-        self.client.refuse(refusal, status)
-
     # The answer
 
     def answer(self, head: ResponseHead, body: bytes) -> None:
+        """See Answered."""
         self._upstream = None
         if head.status in SUSPECT and self._rejected(head, body):
             return
         self.status = head.status
         self.sent = len(body)
-        client = self.client
-        parts = client.answer_lines(head)
-        if self.method == b"HEAD" and head.length is not None:
-            parts.append(b"Content-Length: %d\r\n\r\n" % head.length)
-        elif head.status in (204, 304) or (self.method == b"HEAD"):
-            parts.append(b"\r\n")
-        else:
-            parts.append(b"Content-Length: %d\r\n\r\n" % len(body))
-            parts.append(body)
         self.answering = True
-        client.link.write(b"".join(parts))
+        client = self.client
+        if self.method == b"HEAD":
+            framing = b"\r\n" if head.length is None else b"Content-Length: %d\r\n\r\n" % head.length
+        elif head.status == 204 or head.status == 304:
+            framing = b"\r\n"
+        else:
+            framing = b"Content-Length: %d\r\n\r\n" % len(body)
+        client.link.write(response_head(head, client.connection_line(self.head)) + framing + body)
         client.finished()
 
     def answer_head(self, head: ResponseHead) -> None:
+        """See Answered."""
         if head.status in SUSPECT and (head.length is None or head.length <= JUDGED_BYTES):
             self._held, self._held_head = [], head
-            return
-        self._begin_answer(head)
+        else:
+            self._begin_answer(head)
 
     def answer_data(self, data: bytes) -> None:
+        """See Answered."""
         if self._held is not None:
             self._held.append(data)
             if sum(map(len, self._held)) > JUDGED_BYTES:
@@ -244,6 +239,7 @@ class Exchange:
         self.client.link.write(chunk(data) if self._chunks else data)
 
     def answer_end(self) -> None:
+        """See Answered."""
         self._upstream = None
         if self._held is not None and self._held_head is not None:
             head, body = self._held_head, b"".join(self._held)
@@ -255,6 +251,7 @@ class Exchange:
         self.client.finished()
 
     def answer_broken(self, refusal: Refused, *, begun: bool) -> None:
+        """See Answered."""
         upstream, self._upstream = self._upstream, None
         if self.ended:
             return
@@ -263,10 +260,11 @@ class Exchange:
             return
         self._held = self._held_head = None
         reused = upstream is not None and upstream.requests > 1
-        if reused and not begun and not self._repeated and self.plan is not None and self.plan.repeatable:
+        again = reused and not begun and not self._repeated and self.plan is not None and self.plan.repeatable
+        if again and (self.body is None or self.body.replayable):
             self._repeated = True
             self.client.house.http.repeated += 1
-            self.granted()
+            self.open()
             return
         self.refused(refusal)
 
@@ -282,14 +280,16 @@ class Exchange:
         self.answering = True
         client = self.client
         self._chunks = head.chunked and self.head.minor == 1
-        parts = client.answer_lines(head, ends_with_connection=head.chunked and not self._chunks)
+        if head.chunked and not self._chunks:
+            client.last_request()
         if self._chunks:
-            parts.append(b"Transfer-Encoding: chunked\r\n\r\n")
+            framing = b"Transfer-Encoding: chunked\r\n\r\n"
         elif head.length is not None:
-            parts.append(b"Content-Length: %d\r\n\r\n" % head.length)
+            framing = b"Content-Length: %d\r\n\r\n" % head.length
         else:
-            parts.append(b"\r\n")
-        client.link.write(b"".join(parts))
+            framing = b"\r\n"
+        client.link.write(response_head(head, client.connection_line(self.head)) + framing)
+        client.streams_answer()
         if self._upstream is not None:
             client.link.join(self._upstream.link)
 
@@ -308,32 +308,27 @@ class Exchange:
         verdict = house.engine.judge(head, body)
         if verdict is Verdict.TAKEN or lane is None or holder is None:
             return False
-        skew = lane.stamps.learn(head.value(b"date"))
+        skew = lane.pool.stamps.learn(head.value(b"date"))
+        where = lane.pool.authority
         if skew is not None and abs(skew) > SKEW_LIMIT:
-            self.refused(
-                Refused(
-                    Reason.CLOCK_SKEWED,
-                    f"the clock of the proxy is {abs(skew).total_seconds():.0f} s off what {lane.host.decode()} says",
-                )
-            )
+            message = f"the clock of the proxy is {abs(skew).total_seconds():.0f} s off what {where} says"
+            self.refused(Refused(Reason.CLOCK_SKEWED, message))
+        elif self.body is not None and not self.body.replayable:
+            house.passes.renew(holder, lane.credential_id)
+            message = f"{where} refused the role's session in the middle of a streamed request: send it again"
+            self.refused(HttpRefused(Reason.UPSTREAM_CLOSED, message, 503))
         elif skew is not None and not self._skewed:
             self._skewed = True
             house.http.resigned += 1
-            self.granted()
+            self.open()
         elif not self._renewed:
             self._renewed = True
             house.http.resigned += 1
             house.passes.want(holder, self, lane.credential_id)
         else:
-            self.refused(
-                Refused(
-                    Reason.DATABASE_REFUSED,
-                    f"{lane.host.decode()} refused a fresh signature for {holder.db_user!r} too: its region is another "
-                    "one than the broker's registry says, or the role's session has ended",
-                )
+            message = (
+                f"{where} refused a fresh signature for {holder.db_user!r} too: its region is another one than the "
+                "broker's registry says, or the role's session has ended"
             )
+            self.refused(Refused(Reason.DATABASE_REFUSED, message))
         return True
-
-    def _hashed(self) -> bytes:
-        self.payload = payload_hash(self._small)
-        return self.payload

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.engine import HttpEngine
@@ -32,7 +32,10 @@ class HttpLimits:
     body_bytes: int = 20 * 1024 * 1024
     """Of a request's body in memory. DynamoDB takes 16 MiB and some."""
     buffer_bytes: int = 256 * 1024 * 1024
-    """Of all bodies together."""
+    """Of all bodies in memory together."""
+    spool_dir: Path | None = None
+    spool_bytes: int = 0
+    """Of all bodies in `spool_dir` together."""
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class House:
     counters: Counters
     http: HttpCounters
     budget: Budget
-    now: Callable[[], float]
-    """The loop's clock, for deadlines."""
+    spool: Budget
+    tick: float = 0.0
+    """The loop's clock when it was last looked at, some tenths of a second ago: exact enough for deadlines."""
     draining: bool = False

@@ -6,18 +6,17 @@ broke its protocol, or whose request was not read to its end, is closed behind t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from proxy.errors import PeerViolation, Refused, Side
-from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, ResponseHead, parse_request
+from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, parse_request
 from proxy.http.replies import encode, user_of
 from proxy.model import PeerFacts
 from proxy.net.channel import Channel
 from proxy.net.events import LoginFacts
-from proxy.net.http.bodies import MINIMUM_RATE, Framing, MemoryBody, too_large
 from proxy.net.http.exchange import Exchange
 from proxy.net.http.house import House
+from proxy.net.http.intake import Intake
 from proxy.net.http.passes import Pass
 from proxy.net.http.visit import Visit
 from proxy.net.transport import Link
@@ -26,21 +25,20 @@ from tollbridge.reasons import Reason
 PIPELINE_LIMIT: Final = 64 * 1024
 """Bytes of requests that wait for the one under way."""
 
-SMALL_BYTES: Final = 64 * 1024
-"""A body up to this is put together first: it is less than what the socket may bring in one read."""
-
 HOLD_PIPELINE: Final = 8
 
 INF: Final = float("inf")
+
+# What a connection is at, and so what it means when that takes too long.
+IDLE, HEAD, BODY, ANSWER, STREAM = range(5)
 
 
 class Inbound:
     """Implements `proxy.net.channel`'s `Owner`."""
 
     __slots__ = (
-        "_body", "_closed", "_closing", "_exchange", "_framing", "_holder", "_known", "_pending", "_reading",
-        "_scanned", "_short", "_turning", "_waits_for_room", "_who", "deadline", "house", "link", "peer", "visit",
-        "why",
+        "_closed", "_exchange", "_holder", "_intake", "_last", "_pending", "_progress", "_scanned", "_turning", "_who",
+        "deadline", "house", "link", "peer", "phase", "visit",
     )  # fmt: skip
 
     def __init__(self, house: House, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> None:
@@ -48,57 +46,47 @@ class Inbound:
         self.link = link
         self.visit = Visit(house, facts)
         self.peer = peer
-        self.deadline = house.now() + house.limits.idle_seconds
+        self.deadline = house.tick + house.limits.head_seconds
         """When the client, or upstream, has taken too long with what it is at; by the loop's clock."""
-        self.why: Callable[[], None] = self.close
-        """What happens then."""
+        self.phase = HEAD
         self._exchange: Exchange | None = None
-        self._reading = False
-        self._body: MemoryBody | None = None
-        self._framing: Framing | None = None
-        self._short = 0
-        """Bytes of a small body that is still coming."""
-        self._waits_for_room = False
+        self._intake: Intake | None = None
+        self._last = False
+        """The connection ends behind the answer under way."""
         self._pending = bytearray()
         self._scanned = 0
         self._turning = False
         self._closed = False
-        self._closing = False
-        self._who = b""
-        self._known = b""
+        self._progress = 0
+        self._who: tuple[bytes, bytes] = (b"", b"")
         self._holder: Pass | None = None
 
     def feed(self, data: bytes) -> None:
         """Bytes of the client."""
-        if self._closed:
-            return
-        if self._exchange is None:
+        intake = self._intake
+        if intake is not None and not intake.ended:
+            self._body(intake, data)
+        elif self._exchange is None and not self._pending and not self._turning:
+            self._turning = True
+            try:
+                self._request(data)
+            finally:
+                self._turning = False
             if self._pending:
-                self._pending += data
                 self._advance()
-            elif not self._turning:
-                self._turning = True
-                try:
-                    self._request(data)
-                finally:
-                    self._turning = False
-                if self._pending and self._exchange is None:
-                    self._advance()
-            else:
-                self._pending += data
-        elif self._reading:
-            self._take(self._exchange, data)
         else:
             self._pending += data
-            if len(self._pending) >= PIPELINE_LIMIT:
+            if self._exchange is None:
+                self._advance()
+            elif len(self._pending) >= PIPELINE_LIMIT:
                 self.link.hold(HOLD_PIPELINE)
 
     def on_eof(self, link: Channel) -> None:
         """The client sends nothing more. What it has asked for is still answered."""
-        if self._exchange is None or self._reading:
+        if self._exchange is None or self._intake is not None:
             self.close()
         else:
-            self._closing = True
+            self._last = True
 
     def on_lost(self, link: Channel) -> None:
         """The client has gone."""
@@ -109,50 +97,48 @@ class Inbound:
     def holder_of(self, head: RequestHead) -> Pass:
         """Whose pass a request goes with. Raises Refused."""
         comma = head.authorization.find(b",")
-        credential = head.authorization[:comma] if comma > 0 else head.authorization
-        if self._holder is not None and credential == self._who and head.host == self._known:
+        who = (head.authorization[:comma] if comma > 0 else head.authorization, head.host)
+        if self._holder is not None and who == self._who:
             return self._holder
-        house = self.house
-        workload = house.door.workload_of(self.peer)
-        target = house.door.route_http(user_of(head.authorization), head.host.decode("latin-1"), self.peer)
-        holder = house.passes.of(workload, target.database, target.db_user)
-        self._holder, self._who, self._known = holder, credential, head.host
-        return holder
+        door = self.house.door
+        workload = door.workload_of(self.peer)
+        target = door.route_http(user_of(head.authorization), head.host.decode("latin-1"), self.peer)
+        self._holder, self._who = self.house.passes.of(workload, target.database, target.db_user), who
+        return self._holder
 
     def awaits_answer(self) -> None:
         """The request is on its way."""
-        self.deadline = self.house.now() + self.house.limits.answer_seconds
-        self.why = self._unanswered
+        self.deadline = self.house.tick + self.house.limits.answer_seconds
+        self.phase = ANSWER
 
-    def answer_lines(self, head: ResponseHead, *, ends_with_connection: bool = False) -> list[bytes]:
-        """The head of an answer as far as it is the same for every framing."""
-        self.deadline = INF
-        parts = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.phrase)]
-        for line in head.kept:
-            parts.append(line)
-            parts.append(b"\r\n")
-        exchange = self._exchange
-        if ends_with_connection or self.house.draining or exchange is None or not exchange.head.keep_alive:
-            self._closing = True
-        if self._closing:
-            parts.append(b"Connection: close\r\n")
-        elif exchange is not None and not exchange.head.minor:
-            parts.append(b"Connection: keep-alive\r\n")
-        return parts
+    def streams_answer(self) -> None:
+        """The answer has begun and goes on."""
+        self.deadline = self.house.tick + self.house.limits.stall_seconds
+        self.phase = STREAM
+
+    def last_request(self) -> None:
+        """The connection ends behind the answer under way."""
+        self._last = True
+
+    def connection_line(self, head: RequestHead) -> bytes:
+        """What the answer says of the connection."""
+        if self._last or self.house.draining or not head.keep_alive or self._intake is not None:
+            self._last = True
+            return b"Connection: close\r\n"
+        return b"" if head.minor else b"Connection: keep-alive\r\n"
 
     def finished(self) -> None:
         """The answer is written."""
         exchange, self._exchange = self._exchange, None
-        house = self.house
         if exchange is not None:
             exchange.close()
             self.visit.answered(exchange)
         self.link.part()
-        if self._closing or self._reading:
+        if self._last or self._intake is not None:
             self.close()
             return
-        self.deadline = house.now() + house.limits.idle_seconds
-        self.why = self.close
+        self.deadline = self.house.tick + self.house.limits.idle_seconds
+        self.phase = IDLE
         if self._pending and not self._turning:
             self._advance()
 
@@ -161,32 +147,26 @@ class Inbound:
         exchange, house = self._exchange, self.house
         self.visit.refused(refusal, exchange.holder if exchange is not None else None)
         reply = house.engine.refuse(refusal, status)
+        if exchange is None or self._intake is not None or house.draining or not exchange.head.keep_alive:
+            self._last = True
+        bodiless = exchange is not None and exchange.method == b"HEAD"
+        self.link.write(encode(reply, closing=self._last, bodiless=bodiless))
         if exchange is not None:
             exchange.status = reply.status
             exchange.answering = True
-            if not exchange.head.keep_alive:
-                self._closing = True
-        if exchange is None or self._reading or house.draining:
-            self._closing = True
-        self.link.write(
-            encode(reply, closing=self._closing, bodiless=exchange is not None and exchange.method == b"HEAD")
-        )
-        if exchange is not None:
             exchange.abandon()
-        self._leave_body()
         self.finished()
 
     def violated(self, violation: PeerViolation) -> None:
         """The client broke the rules: an answer, and the end of its connection."""
-        self._closing = True
+        self._last = True
         status = violation.status if isinstance(violation, BadHttp) else None
         self.refuse(violation.as_refusal(), status)
 
     def abort(self) -> None:
         """The answer cannot be finished, and the client must see that."""
         self.house.http.aborted += 1
-        self.link.abort()
-        self._end()
+        self.crashed()
 
     def close(self) -> None:
         """Finish what is written, and close."""
@@ -195,10 +175,10 @@ class Inbound:
 
     def drain(self) -> None:
         """Close when nothing is under way; else behind the answer."""
-        if self._exchange is None:
+        if self._exchange is None and not self._pending:
             self.close()
         else:
-            self._closing = True
+            self._last = True
 
     def end(self, refusal: Refused) -> None:
         """Close now: with an answer where none has begun."""
@@ -211,11 +191,24 @@ class Inbound:
 
     def overdue(self) -> None:
         """The deadline is over."""
+        exchange, limits = self._exchange, self.house.limits
         self.deadline = INF
-        self.why()
+        if self.phase == ANSWER and exchange is not None:
+            message = f"no answer came within {limits.answer_seconds:g} s"
+            self.refuse(Refused(Reason.UPSTREAM_TIMEOUT, message))
+        elif self.phase == STREAM and exchange is not None:
+            if exchange.sent != self._progress:
+                self._progress = exchange.sent
+                self.streams_answer()
+            else:
+                self.abort()
+        elif self.phase == BODY or self._pending:
+            self.violated(BadHttp(Side.CLIENT, "the request takes too long to arrive", 408))
+        else:
+            self.close()
 
     def crashed(self) -> None:
-        """A bug of ours: nothing is known to be right any more."""
+        """Nothing is known to be right any more."""
         self.link.abort()
         self._end()
 
@@ -243,7 +236,7 @@ class Inbound:
             data = data[2:]  # RFC 9112 2.2: an empty line before a request is no harm
         end = data.find(b"\r\n\r\n", self._scanned)
         if end < 0 or end > HEAD_LIMIT:
-            self._begun(data, too_long=len(data) > HEAD_LIMIT)
+            self._begun(data)
             return False
         self._scanned = 0
         try:
@@ -253,130 +246,82 @@ class Inbound:
             return False
         rest = data[end + 4 :]
         exchange = self._exchange = Exchange(self, head)
+        if head.upgrade and b"websocket" in head.upgrade:
+            self._last = True
+            message = "websockets are not for services that sign each request"
+            self.refuse(Refused(Reason.FEATURE_REFUSED, message))
+            return False
         size = head.length
         if head.chunked or size > len(rest):
             self._open(exchange, rest)
-            return False
+            return self._exchange is None
         if size < len(rest):
             self._pending += rest[size:]
             rest = rest[:size]
         exchange.run(rest)
         return True
 
-    # Bodies
-
-    def _open(self, exchange: Exchange, first: bytes) -> None:
-        """A body that has not come whole with its head: nothing of a large one is read before its sender is let in."""
-        self._reading = True
-        head = exchange.head
-        if head.length <= SMALL_BYTES and not head.chunked and not head.expects_continue:
-            self._short = head.length
-            self._pending += first
-            self.deadline = self.house.now() + self.house.limits.stall_seconds
-            self.why = self._slow
-            return
-        self._framing = Framing(exchange.head.length, chunked=exchange.head.chunked)
-        self._pending += first
-        self.link.hold(HOLD_PIPELINE)
-        exchange.open()
-
-    def take_body(self, *, unsigned: bool) -> None:
-        """The client is let in: find a place for its request's body."""
-        exchange, house = self._exchange, self.house
-        if exchange is None:
-            return
-        head, limit = exchange.head, house.limits.body_bytes
-        if head.length > limit:
-            self.violated(too_large(limit))
-        elif head.chunked:
-            self._receive(MemoryBody(house.budget, 0))
-        elif house.budget.take(head.length):
-            self._room()
-        else:
-            self._waits_for_room = True
-            house.budget.wait(head.length, self._room)
-
-    def _room(self) -> None:
-        exchange = self._exchange
-        self._waits_for_room = False
-        if exchange is not None:
-            self._receive(MemoryBody(self.house.budget, exchange.head.length))
-
-    def _receive(self, body: MemoryBody) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            body.close()
-            return
-        self._body = body
-        limits = self.house.limits
-        self.deadline = self.house.now() + limits.stall_seconds
-        self.why = self._slow
-        first = bytes(self._pending)
-        self._pending.clear()
-        if exchange.head.expects_continue and not first:
-            self.link.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.link.release(HOLD_PIPELINE)
-        if first:
-            self._take(exchange, first)
-
-    def _take(self, exchange: Exchange, data: bytes) -> None:
-        """A piece of the body, and perhaps its end."""
-        if self._short:
-            self._pending += data
-            if len(self._pending) >= self._short:
-                small = bytes(self._pending[: self._short])
-                del self._pending[: self._short]
-                self._short, self._reading, self.deadline = 0, False, INF
-                exchange.run(small)
-            return
-        body, framing = self._body, self._framing
-        if body is None or framing is None:  # it waits for its turn: what comes was read before reading stopped
-            self._pending += data
-            return
-        try:
-            pieces, ended, rest = framing.feed(data)
-            for piece in pieces:
-                if body.size + len(piece) > self.house.limits.body_bytes:
-                    raise too_large(self.house.limits.body_bytes)
-                if not body.add(piece):
-                    self.refuse(Refused(Reason.TOO_MANY_CONNECTIONS, "this proxy has no room for another large body"))
-                    return
-        except BadHttp as violation:
-            self.violated(violation)
-            return
-        if not ended:
-            self.deadline += len(data) / MINIMUM_RATE
-            return
-        self._reading = False
-        self._body = self._framing = None
-        self._pending += rest
-        body.finish()
-        self.deadline = INF
-        exchange.complete(body)
-
-    def _begun(self, data: bytes, *, too_long: bool) -> None:
-        if too_long:
+    def _begun(self, data: bytes) -> None:
+        """A head that is not whole yet."""
+        if len(data) > HEAD_LIMIT:
             self.violated(BadHttp(Side.CLIENT, f"the head of the request is longer than {HEAD_LIMIT} bytes", 431))
             return
-        if not self._pending and self.why != self._slow:
-            self.deadline = self.house.now() + self.house.limits.head_seconds
-            self.why = self._slow
+        if self.phase != HEAD:
+            self.deadline = self.house.tick + self.house.limits.head_seconds
+            self.phase = HEAD
         self._scanned = max(0, len(data) - 3)
         self._pending += data
 
-    # Deadlines
+    # Bodies
 
-    def _slow(self) -> None:
-        self.violated(BadHttp(Side.CLIENT, "the request takes too long to arrive", 408))
+    def _open(self, exchange: Exchange, first: bytes) -> None:
+        """The body of a request has not come whole with its head."""
+        intake = self._intake = Intake(self, exchange)
+        self.reads_body()
+        if not intake.small:
+            exchange.open()
+        if first and self._intake is intake:
+            self._body(intake, first)
 
-    def _unanswered(self) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        message = f"no answer came within {self.house.limits.answer_seconds:g} s"
-        exchange.abandon()
-        exchange.ended = False
-        self.refuse(Refused(Reason.UPSTREAM_TIMEOUT, message))
+    def reads_body(self) -> None:
+        """A body is under way from the client."""
+        self.deadline = self.house.tick + self.house.limits.stall_seconds
+        self.phase = BODY
+
+    def take_body(self, *, unsigned: bool) -> None:
+        """The client is let in: find a place for its request's body."""
+        if self._intake is not None:
+            self.deadline = INF
+            try:
+                self._intake.admitted(unsigned=unsigned)
+            except BadHttp as violation:
+                self.violated(violation)
+            except Refused as refusal:
+                self.refuse(refusal)
+
+    def whole(self, exchange: Exchange) -> None:
+        """A request's body has ended."""
+        if self._exchange is exchange:
+            self._intake = None
+            self.deadline = INF
+
+    def spool_failed(self, error: OSError) -> None:
+        """The disk is full, or worse."""
+        message = f"the proxy's `spool_dir` cannot be written ({error.strerror})"
+        self.refuse(Refused(Reason.INTERNAL, message))
+
+    def _body(self, intake: Intake, data: bytes) -> None:
+        try:
+            rest = intake.feed(data)
+        except BadHttp as violation:
+            self.violated(violation)
+        except Refused as refusal:
+            self.refuse(refusal)
+        else:
+            if rest:
+                self._pending += rest
+                if self._exchange is None:
+                    self._advance()
 
     def _end(self) -> None:
         if self._closed:
@@ -385,15 +330,8 @@ class Inbound:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
-        self._leave_body()
+        intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.leave()
         self._pending.clear()
         self.visit.over("client")
-
-    def _leave_body(self) -> None:
-        """A body that is not read to its end."""
-        body, self._body = self._body, None
-        if body is not None:
-            body.close()
-        if self._waits_for_room:
-            self._waits_for_room = False
-            self.house.budget.forget(self._room)

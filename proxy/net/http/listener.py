@@ -22,6 +22,7 @@ from proxy.net.events import LoginFacts, SessionLog
 from proxy.net.http.bodies import Budget
 from proxy.net.http.house import House, HttpCounters, HttpLimits
 from proxy.net.http.inbound import Inbound
+from proxy.net.http.link import HttpLink
 from proxy.net.http.passes import Passes
 from proxy.net.http.pool import PoolLimits, Pools
 from proxy.net.identity import ClientTls
@@ -29,7 +30,7 @@ from proxy.net.services import Services
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
 
-SWEEP_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 0.25
 """How exactly deadlines are kept."""
 
 _CLIENT_HELLO: Final = b"\x16"
@@ -80,7 +81,7 @@ class HttpListener:
             counters=counters,
             http=http,
             budget=Budget(limits.buffer_bytes),
-            now=lambda: 0.0,
+            spool=Budget(limits.spool_bytes),
         )
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -115,7 +116,7 @@ class HttpListener:
         if not self._sockets:
             self.bind()
         loop = asyncio.get_running_loop()
-        self._house.now = loop.time
+        self._tick(loop.time())
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -169,7 +170,7 @@ class HttpListener:
             self._group.create_task(work(), name=name)
 
     def _new_link(self) -> Link:
-        return Link(Side.CLIENT, self._accepted)
+        return HttpLink(Side.CLIENT, self._accepted)
 
     def _accepted(self, link: Link) -> None:
         self._counters.connections_total += 1
@@ -249,10 +250,15 @@ class HttpListener:
         where = "".join(traceback.format_tb(fault.__traceback__))
         _log.error("a connection at %s crashed: %s\n%s", self.door.name, type(fault).__name__, where)
 
+    def _tick(self, now: float) -> None:
+        self._house.tick = now
+        self._house.pools.sweep(now)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
         now = loop.time()
+        self._tick(now)
         for inbound in list(self._open.values()):
             if inbound is not None and inbound.deadline <= now:
                 try:
@@ -260,4 +266,3 @@ class HttpListener:
                 except Exception as fault:  # noqa: BLE001 - as above
                     self._crashed(fault)
                     inbound.crashed()
-        self._house.pools.sweep(now)

@@ -14,17 +14,21 @@ from typing import Final, Protocol
 
 from proxy.engine import HttpEngine
 from proxy.errors import Refused
+from proxy.http.heads import RequestHead
+from proxy.http.target import Target
 from proxy.model import Location, SealedGrant
 from proxy.net.http.pool import Pool, Pools, Spawn
-from proxy.net.http.stamps import Stamps
 from proxy.net.services import Grants
-from proxy.sigv4 import Signer
+from proxy.sigv4 import Envelope, Signer, Stamp
 from tollbridge.clock import Clock
 from tollbridge.model import Endpoint, SigningKey, TlsFacts
 from tollbridge.reasons import Reason
 
 FRESH_SECONDS: Final = 1.0
 PASSES_LIMIT: Final = 4096
+ENVELOPES_LIMIT: Final = 256
+"""Kinds of requests of one lane in one second that are not put together anew each time."""
+
 LANES_LIMIT: Final = 8
 """Hosts per pass: the names that belong to one endpoint."""
 
@@ -42,15 +46,40 @@ class Waiter(Protocol):
 class Lane:
     """One host for one pass: the signer that may sign for it, and the connections it goes over."""
 
-    __slots__ = ("credential_id", "host", "pool", "signer", "stamps", "unsigned")
+    __slots__ = ("_envelopes", "_hashes", "_signer", "_stamp", "credential_id", "pool", "unsigned")
 
-    def __init__(self, key: SigningKey, grant: SealedGrant, pool: Pool, *, unsigned: bool) -> None:
+    def __init__(self, key: SigningKey, grant: SealedGrant, pool: Pool, *, unsigned: bool, hashes: bool) -> None:
+        """`hashes`: a body's hash is a header too."""
         self.credential_id = grant.credential_id
-        self.host = pool.authority.encode()
-        self.signer = Signer(key, pool.authority)
         self.pool = pool
-        self.stamps: Stamps = pool.stamps
         self.unsigned = unsigned
+        self._hashes = hashes
+        self._signer = Signer(key, pool.authority)
+        self._stamp: Stamp | None = None
+        self._envelopes: dict[tuple[bytes, bytes, bytes, bytes], tuple[bytes, Envelope]] = {}
+
+    def envelope(self, head: RequestHead, target: Target, payload: bytes) -> tuple[bytes, Envelope]:
+        """The head of a request up to its signature, and what makes that. Raises NoKey."""
+        stamp = self.pool.stamps.now()
+        if stamp is not self._stamp:
+            self._stamp, self._envelopes = stamp, {}
+        key = (head.method, target.wire, head.content_type, head.amz_target)
+        made = None if self._hashes else self._envelopes.get(key)
+        if made is None:
+            envelope = self._signer.envelope(
+                stamp,
+                head.method,
+                target.canonical_path,
+                target.canonical_query,
+                content_type=head.content_type,
+                amz_target=head.amz_target,
+                payload=payload if self._hashes else b"",
+            )
+            first = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target.wire, self.pool.authority.encode())
+            made = first + envelope.head, envelope
+            if not self._hashes and len(self._envelopes) < ENVELOPES_LIMIT:
+                self._envelopes[key] = made
+        return made
 
 
 class Pass:
@@ -103,6 +132,10 @@ class Passes:
     def want(self, wanted: Pass, waiter: Waiter, rejected: str = "") -> None:
         """Ask for a grant; `waiter` hears of it. `rejected`: the credential that upstream has just refused."""
         wanted.waiting.append(waiter)
+        self.renew(wanted, rejected)
+
+    def renew(self, wanted: Pass, rejected: str = "") -> None:
+        """Ask for a grant. `rejected`: the credential that upstream has just refused."""
         if rejected and wanted.grant is not None and wanted.grant.credential_id == rejected:
             wanted.rejected = rejected
             wanted.fresh_until = float("-inf")
@@ -130,7 +163,14 @@ class Passes:
             tls = TlsFacts(mode=facts.mode, trust_store=facts.trust_store, ca_pem=facts.ca_pem)
             endpoint = Endpoint(host=host, port=location.endpoint.port)
             location = Location(database=location.database, endpoint=endpoint, tls=tls)
-        return Lane(key, grant, self._pools.of(location), unsigned=self._engine.takes_unsigned(key.service))
+        engine = self._engine
+        return Lane(
+            key,
+            grant,
+            self._pools.of(location),
+            unsigned=engine.takes_unsigned(key.service),
+            hashes=engine.payload_header,
+        )
 
     async def _ask(self, wanted: Pass) -> None:
         refusal: Refused | None = None

@@ -19,6 +19,7 @@ from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location
 from proxy.net.dial import Dialer
 from proxy.net.gate import Gate, Slot
+from proxy.net.http.link import HttpLink
 from proxy.net.http.stamps import Stamps
 from proxy.net.http.upstream import Upstream
 from proxy.net.tls import UpstreamTls, expected_name, explain
@@ -106,14 +107,10 @@ class Pool:
 
     def take(self) -> Upstream | None:
         """An idle connection, the one used last; None: `wait` for one."""
-        now = asyncio.get_running_loop().time()
-        while self._idle:
-            upstream = self._idle.pop()
-            if now < upstream.retire_at and not upstream.link.closing:
-                self._pools.counters.reused += 1
-                return upstream
-            upstream.close()
-        return None
+        if not self._idle:
+            return None
+        self._pools.counters.reused += 1
+        return self._idle.pop()  # `sweep` has taken out those that are too old, `gone` those that are closed
 
     def wait(self, waiter: Waiter) -> None:
         """Stand in line for a connection, and have one dialled."""
@@ -126,10 +123,9 @@ class Pool:
 
     def put(self, upstream: Upstream) -> None:
         """A connection has done its request and can do another."""
-        now = asyncio.get_running_loop().time()
+        now = self._pools.tick
         if now >= upstream.retire_at or upstream.link.closing:
             upstream.close()
-            self._dial()
             return
         while self._waiting:
             if self._waiting.popleft().connected(upstream):
@@ -207,7 +203,7 @@ class Pool:
     async def _handshaken(self, slot: Slot) -> Upstream:
         pools, location = self._pools, self.location
         context = await pools.tls.context(location.tls, ALPN)
-        link, address = await pools.dialer.connect(location.endpoint)
+        link, address = await pools.dialer.connect(location.endpoint, kind=HttpLink)
         if len(link.inbox):
             link.abort()
             raise PeerViolation(Side.UPSTREAM, f"{location.endpoint} sent bytes before TLS began")
@@ -257,6 +253,8 @@ class Pools:
         self.spawn = spawn
         self.limits = limits
         self.counters = PoolCounters()
+        self.tick = 0.0
+        """The loop's clock when it was last looked at."""
         self._pools: OrderedDict[Location, Pool] = OrderedDict()
 
     @property
@@ -275,7 +273,8 @@ class Pools:
         return pool
 
     def sweep(self, now: float) -> None:
-        """Once a second."""
+        """Now and then."""
+        self.tick = now
         for pool in self._pools.values():
             pool.sweep(now)
 

@@ -14,23 +14,23 @@ from proxy.net.http.passes import Pass
 class Visit:
     """One connection's. A session begins with the first request that is let in, and ends with the connection."""
 
-    __slots__ = ("_began_at", "_bytes_in", "_bytes_out", "_house", "_pass", "_requests", "facts")
+    __slots__ = ("_began_at", "_bytes_in", "_bytes_out", "_house", "_requests", "facts", "holder")
 
     def __init__(self, house: House, facts: LoginFacts) -> None:
         self.facts = facts
         self._house = house
-        self._pass: Pass | None = None
+        self.holder: Pass | None = None
         self._began_at = 0.0
         self._requests = self._bytes_in = self._bytes_out = 0
 
     def let_in(self, holder: Pass) -> None:
         """A request goes with this pass."""
         grant = holder.grant
-        if self._pass is holder or grant is None:
+        if self.holder is holder or grant is None:
             return
         self.over("client")
-        self._pass = holder
-        self._began_at = self._house.now()
+        self.holder = holder
+        self._began_at = self._house.tick
         self.facts = replace(
             self.facts,
             workload=holder.workload,
@@ -66,16 +66,16 @@ class Visit:
 
     def over(self, ended: str) -> None:
         """The session, if there is one, has ended."""
-        if self._pass is None:
+        if self.holder is None:
             return
-        self._pass = None
+        self.holder = None
         self._house.log.on_end(
             SessionEnd(
                 facts=replace(self.facts, notes={"requests": str(self._requests)}),
                 ended=ended,
                 reason=None,
                 message="",
-                seconds=self._house.now() - self._began_at,
+                seconds=self._house.tick - self._began_at,
                 bytes_to_client=self._bytes_out,
                 bytes_to_upstream=self._bytes_in,
             )

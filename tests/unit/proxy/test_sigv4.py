@@ -53,16 +53,16 @@ def test_a_dynamodb_request() -> None:
         amz_target=b"DynamoDB_20120810.ListTables",
     )
     assert lines.split(b"\r\n") == [
-        b"X-Amz-Date: 20260115T120000Z",
-        b"X-Amz-Security-Token: " + TOKEN.encode(),
+        b"content-type: application/x-amz-json-1.0",
+        b"x-amz-date: 20260115T120000Z",
+        b"x-amz-security-token: " + TOKEN.encode(),
+        b"x-amz-target: DynamoDB_20120810.ListTables",
         (
             b"Authorization: AWS4-HMAC-SHA256 "
             b"Credential=ASIAIOSFODNN7EXAMPLE/20260115/us-west-1/dynamodb/aws4_request, "
             b"SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "
             b"Signature=ac1229c67432683714f6dbf3ac8c7876fab5e95d66b5ff0862c22b85497df993"
         ),
-        b"Content-Type: application/x-amz-json-1.0",
-        b"X-Amz-Target: DynamoDB_20120810.ListTables",
         b"",
     ]
 
@@ -91,14 +91,14 @@ def test_a_request_to_a_collection() -> None:
         payload_header=True,
     )
     assert b"Signature=54aeab491c7780057358b637608916a1be41f51f90d8f0efe8f04d7770ed39a5" in lines
-    assert b"X-Amz-Content-Sha256: baa6846b65b050d71831bb2e4cd6e6f1593902f6d82b16a6c1f9979d14cfcd12\r\n" in lines
+    assert b"x-amz-content-sha256: baa6846b65b050d71831bb2e4cd6e6f1593902f6d82b16a6c1f9979d14cfcd12\r\n" in lines
 
 
 def test_an_unsigned_body_says_so() -> None:
     """In the header that is signed."""
     signer = Signer(signing_key("aoss"), "abc123.us-west-1.aoss.amazonaws.com")
     lines = signer.sign(STAMP, b"POST", b"/_bulk", b"", UNSIGNED_PAYLOAD, payload_header=True)
-    assert b"X-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\n" in lines
+    assert b"x-amz-content-sha256: UNSIGNED-PAYLOAD\r\n" in lines
     assert b"SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token," in lines
 
 
