@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn
 import psycopg
 import pytest
 
-from deploy.sandbox import MissingEngine, Sandbox
-from deploy.sandbox.bridge import Bridge
+from deploy.sandbox import MissingEngine, Sandbox, ministack_venv
+from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e import nosql
@@ -86,8 +86,14 @@ def http_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def http_bridge(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """Broker and proxy in front of it."""
-    with Bridge(http_world, tmp_path_factory.mktemp("http-bridge")) as bridge:
+    """Broker and proxy in front of it. Two of its listeners have a user of their own."""
+
+    def change_proxy(document: Document) -> None:
+        for row in document["listeners"]:
+            if row["name"] in ("analytics-tables", "serverless-search"):
+                row["db_user"] = "role/DatabaseUserRole"
+
+    with Bridge(http_world, tmp_path_factory.mktemp("http-bridge"), change_proxy=change_proxy) as bridge:
         yield bridge
         pages = [daemon.admin("/metrics")[1] for daemon in (bridge.broker, bridge.proxy)]
         assert Leaks(http_world).found_in("\n".join(pages)) == []
@@ -114,6 +120,17 @@ def nosql_bridge(nosql_world: World, tmp_path_factory: pytest.TempPathFactory) -
     with nosql.bridge(nosql_world, tmp_path_factory.mktemp("nosql") / "bridge") as bridge:
         yield bridge
     assert_kept_secrets(bridge, Leaks(nosql_world))
+
+
+@pytest.fixture(scope="session")
+def aws_cli() -> Path:
+    """The AWS CLI's program, in an environment of its own."""
+    locked = ministack_venv.REPOSITORY / "requirements" / "aws-cli.txt"
+    try:
+        python = ministack_venv.ensure_locked("aws-cli", "the AWS CLI", locked, lambda _line: None)
+    except MissingEngine as error:
+        missing(str(error))
+    return python.with_name("aws")
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,12 @@ def test_the_endpoints_variable_is_all_a_user_types(http_bridge: Bridge) -> None
     assert done.stdout.strip() == "3", done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("key_id", ["AKIAIOSFODNN7EXAMPLE", "dummy", "local"])
+def test_where_the_listener_has_a_user_keys_that_mean_nothing_will_do(http_bridge: Bridge, key_id: str) -> None:
+    rows = dynamodb(http_bridge, key_id, database="analytics-tables").scan(TableName="orders")["Items"]
+    assert {row["of"]["S"] for row in rows} == {topology.ANALYTICS_ACCOUNT}
+
+
 def test_items_are_made_read_changed_and_removed(http_bridge: Bridge, table: str, steering: Control) -> None:
     client = dynamodb(http_bridge)
     steering.reset_counters()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from deploy.sandbox import MissingEngine, ministack_venv, topology
+from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
 from tests.e2e.clients import run
 from tests.e2e.conftest import missing
@@ -32,17 +32,6 @@ def test_npms_sdk_and_opensearch_client(http_bridge: Bridge) -> None:
 
 
 # The AWS CLI
-
-
-@pytest.fixture(scope="module")
-def aws_cli() -> Path:
-    """The program, in an environment of its own."""
-    locked = ministack_venv.REPOSITORY / "requirements" / "aws-cli.txt"
-    try:
-        python = ministack_venv.ensure_locked("aws-cli", "the AWS CLI", locked, print)
-    except MissingEngine as error:
-        missing(str(error))
-    return python.with_name("aws")
 
 
 def aws(program: Path, bridge: Bridge, *arguments: str, user: str = USER) -> subprocess.CompletedProcess[str]:

@@ -63,6 +63,19 @@ def test_the_check_example_walks_the_whole_way(bridge: Bridge) -> None:
     assert "select 1" in answer.stdout
 
 
+def test_the_http_examples_get_in(http_bridge: Bridge, aws_cli: Path) -> None:
+    """The AWS CLI and curl, and boto3 with the same environment."""
+    text = example("http")
+    for shown, database in (("8000", "tables"), ("9200", "search")):
+        text = text.replace(f"127.0.0.1:{shown}", f"127.0.0.1:{http_bridge.ports[database]}")
+    script = f"set -e\nPATH={aws_cli.parent}:$PATH\n{text}\n{sys.executable} -c '{example('boto3')}'"
+    answer = run("bash", "-c", script)
+    assert answer.returncode == 0, answer.stderr
+    assert '"Count": 3' in answer.stdout
+    assert '"cluster_name":"sandbox"' in answer.stdout
+    assert answer.stdout.endswith("3\n")
+
+
 @pytest.mark.parametrize(("name", "load"), [("broker.yaml", load_broker), ("proxy.yaml", load_proxy)])
 def test_both_configurations_load(name: str, load: Callable[[Path], Loaded[Any]], tmp_path: Path) -> None:
     """Without an error, and without a warning."""

@@ -142,12 +142,13 @@ def answers_twice(peer: Peer) -> None:
 
 
 def answers_early(peer: Peer) -> None:
-    """Before it has read the body, and then it goes."""
+    """Before it has read the body, which it then throws away."""
     start_tls(peer)
     take_head(peer)
     said = b'{"error":{"type":"early","reason":"too large"},"status":413}'
     head = b"HTTP/1.1 413 Payload Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
     peer.send(head + b"Content-Length: %d\r\n\r\n%s" % (len(said), said))
+    peer.linger()
 
 
 def echoes(peer: Peer) -> None:
