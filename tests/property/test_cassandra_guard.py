@@ -24,21 +24,20 @@ SECRET = b"\x0a\x0b\x0c\x0d"
 
 words = st.binary(max_size=12)
 streams = st.integers(-1, 32767)
-simple_types = st.sampled_from([cql.TEXT, cql.INT, cql.UUID, cql.INET, b"\0\0" + cql.text("org.x.Custom")])
-types = st.recursive(
-    simple_types,
-    lambda inner: st.one_of(
-        inner.map(lambda one: b"\0\x20" + one),
-        inner.map(lambda one: b"\0\x22" + one),
-        st.tuples(inner, inner).map(lambda two: b"\0\x21" + two[0] + two[1]),
-        st.lists(inner, max_size=3).map(lambda some: b"\0\x31" + len(some).to_bytes(2, "big") + b"".join(some)),
-        st.lists(inner, max_size=3).map(
-            lambda some: b"\0\x30" + cql.text("ks") + cql.text("t") + len(some).to_bytes(2, "big")
-            + b"".join(cql.text("f") + one for one in some)
-        ),
-    ),
-    max_leaves=5,
-)  # fmt: skip
+SIMPLE = (cql.TEXT, cql.INT, cql.UUID, cql.INET, b"\0\0" + cql.text("org.x.Custom"))
+
+
+def nested(inner: Iterable[bytes]) -> list[bytes]:
+    """Lists, sets, maps, tuples and user-defined types of these."""
+    some = list(inner)
+    fields = b"".join(cql.text("f") + one for one in some)
+    found = [kind + one for one in some for kind in (b"\0\x20", b"\0\x22", b"\0\x21" + cql.TEXT)]
+    found.append(b"\0\x31" + len(some).to_bytes(2, "big") + b"".join(some))
+    found.append(b"\0\x30" + cql.text("ks") + cql.text("t") + len(some).to_bytes(2, "big") + fields)
+    return found
+
+
+types = st.sampled_from([*SIMPLE, *nested(SIMPLE), *nested(nested(SIMPLE[:2])), *nested([])])
 columns = st.lists(st.tuples(st.text("abc_", min_size=1, max_size=8), types), min_size=1, max_size=5)
 pagings = st.none() | st.binary(max_size=300)
 cells = st.none() | st.binary(max_size=40) | st.just(SECRET)

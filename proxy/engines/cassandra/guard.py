@@ -30,11 +30,8 @@ FIRST_LOOK: Final = 64
 
 _ASKED: Final = frozenset({wire.OPTIONS, wire.QUERY, wire.PREPARE, wire.EXECUTE, wire.REGISTER, wire.BATCH})
 """What a client may say once it is logged in."""
-_REQUEST: Final = struct.Struct(">BxxxBI")
-_ANSWER: Final = struct.Struct(">BBxxBI")
-_VOID: Final = b"\0\0\0\1"
-_ROWS: Final = b"\0\0\0\2"
-_GLOBAL: Final = b"\0\0\0\1"
+_REQUEST: Final = struct.Struct(">BxxxBI").unpack_from
+_ANSWER: Final = struct.Struct(">BBxxBI").unpack_from
 
 
 class CassandraGuard(Guard):
@@ -72,7 +69,7 @@ class CassandraGuard(Guard):
             size = len(data)
         version = self._version
         while size - at >= HEADER_BYTES:
-            said, opcode, length = _REQUEST.unpack_from(data, at)
+            said, opcode, length = _REQUEST(data, at)
             if said != version or opcode not in _ASKED or length > FRAME_LIMIT:
                 return False
             at += HEADER_BYTES + length
@@ -99,32 +96,13 @@ class CassandraGuard(Guard):
             at += HEADER_BYTES + length
 
     def passes_upstream(self, data: bytes) -> bool:
-        at, size = self._passing, len(data)
         if self._kept or self._dropping:
             return False
-        if at >= size:
-            self._passing = at - size
-            return True
-        version = self._answer_version
-        while size - at >= HEADER_BYTES:
-            said, flags, opcode, length = _ANSWER.unpack_from(data, at)
-            if said != version or flags or opcode == EVENT or length > FRAME_LIMIT:
-                return False
-            if opcode == RESULT:
-                kind = data[at + 9 : at + 13]
-                if kind == _ROWS:
-                    # Most often one table for all columns, or no metadata at all; the rest takes the careful way.
-                    if data[at + 13 : at + 17] == _GLOBAL:
-                        if at + 29 > size or data[at + 21 : at + 29] == results.SYSTEM:
-                            return False
-                    elif at + 17 > size or not data[at + 16] & results.NO_METADATA:
-                        return False
-                elif kind != _VOID:
-                    return False
-            at += HEADER_BYTES + length
-        if at < size:
+        size = len(data)
+        end = self._glance(data, self._passing, size)
+        if end < size:
             return False
-        self._passing = at - size
+        self._passing = end - size
         return True
 
     def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
@@ -135,6 +113,32 @@ class CassandraGuard(Guard):
         except PeerViolation as violation:
             refused.append(Refuse(violation.as_refusal()))
         return [Answer(b"".join(said)), Drop(len(data)), *refused]
+
+    def _glance(self, data: bytes, at: int, size: int) -> int:
+        """From the begin of a frame: where the first one begins that must be looked at with care. At `size` or behind
+        it when none does.
+
+        Most results name one table for all their columns, or none because the client has the columns already. Of
+        numbers the last byte is enough here: drivers act on small ones alone, and those take the careful way.
+        """
+        version = self._answer_version
+        while size - at >= HEADER_BYTES:
+            said, flags, opcode, length = _ANSWER(data, at)
+            if said != version or flags or opcode == EVENT or length > FRAME_LIMIT:
+                return at
+            if opcode == RESULT:
+                if at + 13 > size or (kind := data[at + 12]) == results.PREPARED:
+                    return at
+                if kind == results.ROWS and (
+                    at + 29 > size
+                    or not (
+                        (about := data[at + 16]) & results.NO_METADATA
+                        or (about == results.GLOBAL and data[at + 21 : at + 29] != results.SYSTEM)
+                    )
+                ):
+                    return at
+            at += HEADER_BYTES + length
+        return at
 
     def granted(self, user: str, password: str) -> Sequence[Verdict]:
         """Never asked for."""
@@ -159,6 +163,10 @@ class CassandraGuard(Guard):
                 count = min(self._dropping, size - at)
                 self._dropping -= count
                 at += count
+            elif (plain := self._glance(data, at, size)) > at:
+                said.append(data[at:plain])
+                self._passing = max(plain - size, 0)
+                at = plain
             elif not self._judge(data, at, said):
                 self._kept += data[at:]
                 break
