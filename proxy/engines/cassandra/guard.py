@@ -18,13 +18,12 @@ from typing import Final
 from proxy.engines.cassandra import results, wire
 from proxy.engines.cassandra.refusals import StreamRefused
 from proxy.engines.cassandra.results import Short, What, Whereabouts
-from proxy.engines.cassandra.wire import EVENT, FRAME_LIMIT, HEADER, HEADER_BYTES, RESULT
+from proxy.engines.cassandra.wire import COMPRESSED, EVENT, FRAME_LIMIT, HEADER, HEADER_BYTES, RESULT
 from proxy.errors import PeerViolation
 from proxy.guard import Answer, Drop, Guard, Pass, Refuse, Verdict
 from proxy.script import CLIENT, UPSTREAM
 from tollbridge.reasons import Reason
 
-COMPRESSED: Final = 0x01
 FIRST_LOOK: Final = 64
 """Bytes of a result that are waited for when its first do not say enough."""
 

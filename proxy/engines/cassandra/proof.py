@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from datetime import datetime
 from typing import Final
 
@@ -18,19 +19,17 @@ from tollbridge.reasons import Reason
 
 MECHANISM: Final = b"SigV4\0\0"
 """The first AUTH_RESPONSE: asks the server for this exchange and not for a password."""
-NONCE_BYTES: Final = 32
-_NONCE: Final = b"nonce="
+_NONCE: Final = re.compile(rb"nonce=([!-~]{32})")
 _SECONDS: Final = 900
 _PUT: Final = "PUT\n/authenticate\n{query}\nhost:cassandra\n\nhost\n{payload}"
 
 
 def parse_nonce(challenge: bytes) -> bytes:
     """The server's nonce. Raises PeerViolation."""
-    _, found, rest = challenge.partition(_NONCE)
-    nonce = rest[:NONCE_BYTES]
-    if not found or len(nonce) < NONCE_BYTES:
+    found = _NONCE.search(challenge)
+    if found is None:
         raise PeerViolation(Side.UPSTREAM, "upstream's challenge holds no nonce of 32 characters: is it Keyspaces?")
-    return nonce
+    return found[1]
 
 
 def timestamp(instant: datetime) -> str:

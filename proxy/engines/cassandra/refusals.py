@@ -112,13 +112,12 @@ NATIVE_ROWS: Final[Mapping[Reason, NativeRow]] = MappingProxyType(_rows())
 
 
 class UpstreamError(Refused):
-    """The server refused the login itself, and its own words go to the client unchanged."""
+    """The server refused the login itself, and its own words go to the client, on one line of readable text."""
 
     def __init__(self, code: int, text: bytes) -> None:
         self.code = code
-        self.text = text
-        said = one_line(text.decode("utf-8", "replace"))[:QUOTE_LIMIT]
-        self.quote = f"{said} ({code:#06x})"
+        self.text = one_line(text[:TEXT_LIMIT].decode("utf-8", "replace"))
+        self.quote = f"{self.text[:QUOTE_LIMIT]} ({code:#06x})"
         super().__init__(Reason.DATABASE_REFUSED, f"the database refused the login: {self.quote}")
 
 
@@ -169,7 +168,7 @@ def encode(refusal: Refused, version: int = wire.V4, stream: int = NOBODYS_STREA
     if isinstance(refusal, StreamRefused):
         stream = refusal.stream
     if isinstance(refusal, UpstreamError):
-        body = wire.error(refusal.code if refusal.code in BARE else SERVER_ERROR, refusal.text)
+        body = wire.error(refusal.code if refusal.code in BARE else SERVER_ERROR, refusal.text.encode())
     else:
         row = NATIVE_ROWS[refusal.reason]
         body = wire.error(row.code, _text(refusal, row.hint))

@@ -33,8 +33,10 @@ OPTIONS_LIMIT: Final = 64
 HEADER: Final = struct.Struct(">BBhBI")
 """Version, flags, stream, opcode, length of the body."""
 
+COMPRESSED: Final = 0x01
+"""Flag of frames. Compression is never agreed on here."""
 TRACING, PAYLOAD, WARNING = 0x02, 0x04, 0x08
-"""Flags of frames that put something before the body proper. 0x01, compression, is never agreed on here."""
+"""Flags of frames that put something before the body proper."""
 
 ERROR, STARTUP, READY, AUTHENTICATE, OPTIONS, SUPPORTED = 0x00, 0x01, 0x02, 0x03, 0x05, 0x06
 QUERY, RESULT, PREPARE, EXECUTE, REGISTER, EVENT, BATCH = 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x0D
@@ -68,6 +70,8 @@ def read_frame(side: Side, version: int) -> Script[Frame]:
         raise PeerViolation(
             side, f"a frame from the {side} begins with {said:#04x}; protocol version {version} is spoken"
         )
+    if flags & COMPRESSED:
+        raise PeerViolation(side, f"a frame from the {side} is compressed, which nobody agreed on")
     if length > LOGIN_LIMIT:
         raise PeerViolation(side, f"a frame from the {side} has {length} bytes; a login needs {LOGIN_LIMIT} at most")
     return Frame(version, flags, stream, opcode, (yield from receive(side, length)))

@@ -221,6 +221,14 @@ def test_an_error_of_a_kind_that_has_more_than_words_becomes_a_plain_one() -> No
     book.sends(CLIENT, cql.error(0x0000, "no nodes"))
 
 
+def test_the_servers_words_are_readable_wherever_they_are_shown() -> None:
+    """A driver decodes them, and a terminal obeys what it is sent."""
+    book = proven(dialled(opened().client(cql.startup())))
+    book.upstream(cql.answer(cql.ERROR, b"\0\0\x10\x01" + cql.text(b"first\r\nsecond\x1b[31m\xff")))
+    book.sends(CLIENT, cql.error(0x1001, "first  second [31m\ufffd"))
+    assert "\n" not in str(book.raises(Refused))
+
+
 @pytest.mark.parametrize("quoted", [TOKEN, TOKEN[:20], PROOF.decode()[10:40]])
 def test_an_error_that_quotes_the_proof_is_not_shown(quoted: str) -> None:
     book = proven(dialled(opened().client(cql.startup()))).upstream(cql.error(0x0000, f"no: {quoted}!"))
@@ -247,6 +255,7 @@ def test_a_server_that_wants_a_password_is_shown_nothing() -> None:
         cql.answer(cql.READY),
         cql.challenge(version=3),
         cql.challenge(stream=1),
+        cql.challenge(flags=1),
         cql.frame(cql.AUTH_CHALLENGE, cql.long(b"nonce=" + cql.NONCE)),
         b"\x84\0\0\0\x0e\0\x10\0\0",
     ],

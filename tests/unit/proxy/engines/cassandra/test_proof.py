@@ -89,7 +89,10 @@ def test_the_nonce_is_32_characters_wherever_it_stands() -> None:
     assert proof.parse_nonce(b"a=b,nonce=" + cql.NONCE + b",more") == cql.NONCE
 
 
-@pytest.mark.parametrize("challenge", [b"", b"nonce=", b"nonce=" + cql.NONCE[1:], b"nonc" + cql.NONCE, b"\xff" * 64])
+@pytest.mark.parametrize(
+    "challenge",
+    [b"", b"nonce=", b"nonce=" + cql.NONCE[1:], b"nonc" + cql.NONCE, b"nonce=" + b"\xff" * 64, b"nonce=" + b"\n" * 64],
+)
 def test_a_challenge_without_a_nonce_is_signed_by_nobody(challenge: bytes) -> None:
     with pytest.raises(PeerViolation, match="no nonce"):
         proof.parse_nonce(challenge)
