@@ -64,6 +64,8 @@ class Kind:
     """Of roles that may enter `database`, one for each of TEST_ROLES; None: none are needed."""
     listener: Mapping[str, Any] = field(default_factory=dict)
     """What every listener needs."""
+    aws: Mapping[str, str] = field(default_factory=dict)
+    """What the hosts do not say of themselves."""
     mark: str = ""
     """Between a hostile server's name and the suffix, where AWS's names have one."""
 
@@ -133,7 +135,8 @@ class Table:
             databases.append({**example, "name": name, "static_labels": labels})
         for name in (*self.servers, "down"):
             uri = f"{self.kind.host_of(name)}:{self.kind.database.port}"
-            databases.append({**example, "name": name, "uri": uri})
+            aws = {**example["aws"], **self.kind.aws}
+            databases.append({**example, "name": name, "uri": uri, "aws": aws})
         document["access"]["rules"].append(
             {
                 "name": "nobody-in-sealed",
@@ -145,7 +148,7 @@ class Table:
         )
         row = document["proxies"][0]
         row["workloads"] = [f"{TRUST_DOMAIN}/ns/shop/*", f"{TRUST_DOMAIN}/ns/lab/*"]
-        row["db_labels"] = {"env": ["dev", "staging", "lab"]}
+        row["db_labels"] = {"env": ["dev", "staging", "documents", "lab"]}
 
     def _change_proxy(self, document: dict[str, Any]) -> None:
         tls = document["listeners"][0]["tls"]
