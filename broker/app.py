@@ -12,7 +12,6 @@ import logging
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +35,10 @@ from broker.diagnose import Diagnoser
 from broker.discovery.making import make_sweeper
 from broker.discovery.model import Directory
 from broker.discovery.plan import cells
-from broker.discovery.sweep import Sweeper
-from broker.errors import BrokerError
 from broker.explain import Known
 from broker.grants import Grants, Lifetimes
 from broker.inforce import InForce
-from broker.issuers import Issuers, chain_of, close_issuers, make_issuers
+from broker.issuers import chain_of, make_issuers
 from broker.metrics import expose, expose_discovery, expose_registry, expose_reload
 from broker.model import Redshift, Sts
 from broker.registry.dynamic import DynamicDatabases
@@ -50,6 +47,7 @@ from broker.registry.registry import Registry
 from broker.registry.sources import Sources
 from broker.registry.store import Store, StoreError
 from broker.reload import ConfigFile, Reload
+from broker.running import Broker
 from broker.sessions.pool import Pool
 from broker.settings import Derived, ListenerSection, Settings
 from tollbridge.clock import Clock
@@ -58,94 +56,9 @@ from tollbridge.process.admin import AdminServer
 from tollbridge.process.lifecycle import Lifecycle, SystemClock, run
 from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsWatch
 
-_FIRST_RETRY_SECONDS: Final = 0.5
-_MAX_RETRY_SECONDS: Final = 10.0
 _STOP_MARGIN_SECONDS: Final = 3.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
-    """A broker put together. `start()`, then `run()` until cancelled, then `stop(grace)`."""
-
-    api: ApiServers
-    admin: AdminServer
-    readiness: Readiness
-    pool: Pool
-    issuers: Issuers
-    registry: Registry
-    sources: Sources
-    catalog: Catalog
-    metrics: telemetry.Counters
-    watches: tuple[TlsWatch, ...]
-    in_force: InForce
-    sweeper: Sweeper
-    dynamic: DynamicDatabases | None = None
-    """None where nothing is kept: `Settings.keeps_a_registry`."""
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where the listeners really listen, in the order of the settings."""
-        return self.api.addresses
-
-    @property
-    def admin_address(self) -> str:
-        """HOST:PORT of the admin port."""
-        host, port = self.admin.address
-        return f"{host}:{port}"
-
-    async def start(self) -> None:
-        """Load what is registered and bind everything. Raises ListenError, OSError or StoreError."""
-        if self.dynamic is not None:
-            await self.dynamic.start()
-        await self.sweeper.load()
-        await self.api.start()
-        await self.admin.start()
-
-    async def run(self) -> None:
-        """Obtain base credentials, then follow certificates and the registry. Ends by cancellation only."""
-        async with asyncio.TaskGroup() as group:
-            for watch in self.watches:
-                group.create_task(watch.run(), name="tls files")
-            group.create_task(self._follow_registry(), name="registry")
-            if self.dynamic is not None:
-                group.create_task(self.dynamic.follower.run(), name="dynamic databases")
-            group.create_task(self.sweeper.run(), name="discovery")
-            group.create_task(self._become_ready(), name="base credentials")
-
-    async def stop(self, grace: float) -> None:
-        """Refuse new work, let running calls finish for `grace` seconds, end the rest. May be called again."""
-        self.readiness.draining = True
-        await self.api.stop(grace)
-        await close_issuers(self.issuers)
-        await self.pool.close()
-        await self.admin.stop()
-        if self.dynamic is not None:
-            await self.dynamic.store.close()
-
-    async def _follow_registry(self) -> None:
-        # The catalog works differences out itself, per caller: here only the wake-ups count.
-        async for _ in self.registry.changes(lambda _database: False):
-            self.catalog.changed()
-
-    async def _become_ready(self) -> None:
-        wait, said = _FIRST_RETRY_SECONDS, ""
-        while True:
-            try:
-                base = await self.pool.base_session()
-            except BrokerError as error:
-                self.readiness.waiting_for = f"base credentials: {error.message}"
-                if error.message != said:
-                    said = error.message
-                    _log.warning("no base credentials yet: %s", said, extra={telemetry.REASON: error.reason.value})
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _MAX_RETRY_SECONDS)
-                continue
-            self.readiness.base_obtained = True
-            await self.api.set_ready(True)
-            _log.info("ready as %s", base.arn, extra={telemetry.ACCOUNT_ID: base.account_id})
-            return
 
 
 def build(
@@ -166,6 +79,7 @@ def build(
     limits = settings.limits
     watched = WatchedSts(sts, clock)
     pool = Pool(sts=watched, clock=clock, jitter=jitter, counters=counters)
+    readiness = Readiness(watched)
     registry = Registry()
     sources = Sources(registry)
     sources.put_static(in_force.derived.databases)
@@ -252,9 +166,11 @@ def build(
         registry.policy_changed()
 
     in_force.on_change(put_in_force)
+    if dynamic is not None:
+        follower = dynamic.follower
+        readiness.remarks.append(lambda: follower.trouble and f"registry's store away: {follower.trouble}")
     listeners = [_listener(section) for section in settings.listeners]
     watches = tuple(listener.watch for listener in listeners if isinstance(listener, TlsListener))
-    readiness = Readiness(watched)
     metrics = telemetry.Counters()
     room = Room(max_calls=limits.max_concurrent_requests, max_watches=limits.max_watches)
     api = ApiServers(

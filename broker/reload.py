@@ -79,16 +79,14 @@ class Reload:
         if not self._asked and digest == self._seen:
             return False
         self._asked = False
-        self._seen = digest
         try:
             loaded, derived = await asyncio.to_thread(self._read)
         except SettingsError as error:
-            self.rejected += 1
-            self.trouble = f"{self._path} has {len(error.problems)} problem(s): {error.problems[0]}"
-            for problem in error.problems:
-                _log.error("%s is not put in force: %s", self._path, problem)
-            _log.error("%s: the previous configuration stays in force until these are mended", self._path)
+            # Not taken for seen: what is wrong may be in a file that it names.
+            self._seen = ""
+            self._reject(error)
             return False
+        self._seen = digest
         for warning in loaded.warnings:
             _log.warning("%s: %s", self._path, warning)
         self.trouble = self._waiting(loaded.value)
@@ -98,6 +96,17 @@ class Reload:
         self.reloads += 1
         _log.info("%s is in force, policy version %s", self._path, derived.policy.version)
         return True
+
+    def _reject(self, error: SettingsError) -> None:
+        count = f"{len(error.problems)} problem{'' if len(error.problems) == 1 else 's'}"
+        trouble = f"{self._path} has {count} and is not in force: {error.problems[0]}"
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        self.rejected += 1
+        for problem in error.problems:
+            _log.error("%s is not put in force: %s", self._path, problem)
+        _log.error("%s: the previous configuration stays in force until these are mended", self._path)
 
     def _read(self) -> tuple[Loaded[Settings], Derived]:
         loaded = self._load()

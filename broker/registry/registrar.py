@@ -25,7 +25,10 @@ from tollbridge.clock import Clock
 from tollbridge.process.settings import Problem
 from tollbridge.reasons import Reason
 
-MAX_DOCUMENT_CHARS: Final = 64 * 1024
+MAX_DOCUMENT_BYTES: Final = 48 * 1024
+"""The page's example has 800; a request has 64 KB by default."""
+MAX_DATABASES: Final = 20_000
+"""Stored ones: each broker judges all of them when its configuration changes, at some milliseconds each."""
 _ATTEMPTS: Final = 4
 """Of a change that is to happen whatever the revision, while others change the same."""
 
@@ -149,6 +152,9 @@ class Registrar:
 
     async def _create(self, caller: str, judged: Judged, *, validate_only: bool, again: bool = False) -> Registration:
         dynamic = self._enabled()
+        if len(dynamic.entries) >= MAX_DATABASES:
+            message = f"the registry holds {MAX_DATABASES} dynamic databases, which is all it takes: delete some"
+            raise BrokerError(Reason.BROKER_OVERLOADED, message)
         if validate_only:
             await self._refresh()
             if (entry := dynamic.entries.get(judged.name)) is not None:
@@ -167,8 +173,8 @@ class Registrar:
 
     async def _judge(self, caller: str, text: str) -> Judged:
         self._enabled()
-        if len(text) > MAX_DOCUMENT_CHARS:
-            raise BrokerError(Reason.INVALID_REQUEST, f"the document is longer than {MAX_DOCUMENT_CHARS} characters")
+        if len(text.encode()) > MAX_DOCUMENT_BYTES:
+            raise BrokerError(Reason.INVALID_REQUEST, f"the document is longer than {MAX_DOCUMENT_BYTES} bytes")
         judged = await asyncio.to_thread(judge, text, self._terms())
         if judged.errors or judged.database is None:
             raise DocumentRefused(judged.name, judged.problems)

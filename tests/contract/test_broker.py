@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import Broker, build
+from broker.app import build
 from broker.audit import Counters
 from broker.auditfile import AuditFile
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
+from broker.running import Broker
 from broker.settings import load
 from tests.contract.house import APP, House, eventually
 from tests.unit.broker.issuers.fakes import FakeRedshift
@@ -203,8 +204,8 @@ async def test_a_denied_role_tells_its_causes_and_no_secret(house: House, sts: F
 async def test_it_is_ready_once_base_credentials_were_obtained(
     house: House, sts: FakeSts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.app._FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("broker.app._MAX_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("broker.running._FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("broker.running._MAX_RETRY_SECONDS", 0.05)
     sts.base_error = BrokerError(Reason.BASE_CREDENTIALS_MISSING, "no credentials: give the pod a role")
     async with running(house, sts) as it, it.client() as client:
         assert await it.get("/livez") == (200, "live\n")

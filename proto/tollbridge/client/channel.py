@@ -30,13 +30,18 @@ _SERVICES: Final = (
     "tollbridge.v1.DiscoveryService",
 )
 """Those whose calls may be repeated."""
+_REGISTRY_READS: Final = ("GetDatabase", "ListDatabases")
+"""A write whose answer was lost is the operator's to see."""
 
 _SERVICE_CONFIG: Final = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
-                "name": [{"service": service} for service in _SERVICES],
+                "name": [
+                    *({"service": service} for service in _SERVICES),
+                    *({"service": "tollbridge.v1.RegistryService", "method": method} for method in _REGISTRY_READS),
+                ],
                 "retryPolicy": {
                     "maxAttempts": 4,
                     "initialBackoff": "0.1s",

@@ -97,6 +97,19 @@ async def test_a_file_with_an_error_changes_nothing_and_is_named(
     assert place.reload.trouble == ""
 
 
+async def test_what_is_wrong_is_said_once_and_seen_to_be_mended_elsewhere(place: Place, tmp_path: Path) -> None:
+    """The error may be in a file that the configuration names."""
+    role = "arn:aws:iam::222222222222:role/x"
+    link = f"account_links: [{{name: a, role_arns: ['{role}'], external_id_file: {tmp_path}/id}}]"
+    place.write(("aws:", f"{link}\naws:"))
+    for _ in range(3):
+        assert not await place.reload.look()
+    assert place.reload.rejected == 1
+    (tmp_path / "id").write_text("agreed-one")
+    assert await place.reload.look()
+    assert place.reload.trouble == ""
+
+
 async def test_a_file_that_is_gone_changes_nothing(place: Place) -> None:
     place.path.unlink()
     assert not await place.reload.look()
