@@ -202,7 +202,9 @@ class Inbound:
                 self.streams_answer()
             else:
                 self.abort()
-        elif self.phase == BODY or self._pending:
+        elif exchange is not None and self.phase != BODY:
+            self.awaits_answer()  # what it waits for, a grant or a connection, has an end of its own
+        elif self.phase == BODY or (self._exchange is None and self._pending):
             self.violated(BadHttp(Side.CLIENT, "the request takes too long to arrive", 408))
         else:
             self.close()
