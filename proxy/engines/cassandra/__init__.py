@@ -90,5 +90,5 @@ class CassandraEngine:
         return (yield from upstream.probe(request))
 
     def refuse(self, reason: Reason, message: str) -> bytes:
-        """A refusal for a client that has said nothing yet, as the answer to its first request."""
-        return encode(Refused(reason, message), stream=0)
+        """A refusal for a client that has said nothing yet, as the answer to its first request, number 0."""
+        return encode(Refused(reason, message))

@@ -21,7 +21,7 @@ from proxy.engines.cassandra.results import Short, What, Whereabouts
 from proxy.engines.cassandra.wire import COMPRESSED, EVENT, FRAME_LIMIT, HEADER, HEADER_BYTES, RESULT
 from proxy.errors import PeerViolation
 from proxy.guard import Answer, Drop, Guard, Pass, Refuse, Verdict
-from proxy.script import CLIENT, UPSTREAM
+from proxy.script import UPSTREAM
 from tollbridge.reasons import Reason
 
 FIRST_LOOK: Final = 64
@@ -52,6 +52,8 @@ class CassandraGuard(Guard):
         """The begin of a frame of upstream's that cannot be judged yet; the client has not seen it."""
         self._wanted = 0
         """How long that must be."""
+        self._judged = -1
+        """The stream of upstream's frame that was looked at last."""
 
     @property
     def at_rest(self) -> bool:
@@ -89,7 +91,7 @@ class CassandraGuard(Guard):
                 message = (
                     f"a frame of version byte {said:#04x} and {length} bytes; version {self._version} was agreed on"
                 )
-                return [Drop(len(data)), Refuse(PeerViolation(CLIENT, message).as_refusal())]
+                return [Drop(len(data)), Refuse(StreamRefused(Reason.CLIENT_PROTOCOL, message, stream))]
             if opcode not in _ASKED:
                 return [Drop(len(data)), Refuse(_forbidden(opcode, stream))]
             at += HEADER_BYTES + length
@@ -110,7 +112,7 @@ class CassandraGuard(Guard):
         try:
             self._carefully(data, said)
         except PeerViolation as violation:
-            refused.append(Refuse(violation.as_refusal()))
+            refused.append(Refuse(StreamRefused(violation.as_refusal().reason, violation.message, self._judged)))
         return [Answer(b"".join(said)), Drop(len(data)), *refused]
 
     def _glance(self, data: bytes, at: int, size: int) -> int:
@@ -179,7 +181,7 @@ class CassandraGuard(Guard):
         if there < HEADER_BYTES:
             self._wanted = HEADER_BYTES
             return False
-        version, flags, _stream, opcode, length = HEADER.unpack_from(data, at)
+        version, flags, self._judged, opcode, length = HEADER.unpack_from(data, at)
         if version != self._answer_version or length > FRAME_LIMIT or flags & COMPRESSED:
             message = f"upstream sent a frame of version byte {version:#04x}, flags {flags:#04x} and {length} bytes"
             raise PeerViolation(UPSTREAM, message)

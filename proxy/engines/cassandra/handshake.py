@@ -10,7 +10,7 @@ from typing import Final
 from proxy.engines.cassandra import wire
 from proxy.engines.cassandra.guard import CassandraGuard
 from proxy.engines.cassandra.proof import MECHANISM
-from proxy.engines.cassandra.refusals import NOBODYS_STREAM, encode, encode_version_refusal
+from proxy.engines.cassandra.refusals import encode, encode_version_refusal, farewell
 from proxy.engines.cassandra.results import Whereabouts
 from proxy.engines.cassandra.upstream import Request, enter
 from proxy.engines.cassandra.wire import Frame
@@ -89,7 +89,7 @@ def establish(door: Door, talk: Conversation) -> Script[Outcome]:
     guard = CassandraGuard(talk.version, (yield from whereabouts(grant.location)))
     yield from talk.say(opening.success, wire.long_bytes(None) if opening.success == wire.AUTH_SUCCESS else b"")
     return Established(
-        farewell=lambda refusal: encode(refusal, talk.version, NOBODYS_STREAM),
+        farewell=lambda refusal: farewell(refusal, talk.version),
         at_rest=lambda _tail: guard.at_rest,
         guard=guard,
     )

@@ -24,10 +24,6 @@ BARE: Final = frozenset(
 )
 """Codes whose errors carry nothing but a text."""
 
-NOBODYS_STREAM: Final = 0x7FFF
-"""Where a goodbye goes that answers no request. Drivers take the lowest free id, and say nothing of an answer to an id
-that is not in use; on -1 some expect an EVENT and log a fault of their own."""
-
 TEXT_LIMIT: Final = 2_000
 """Bytes of a message. A [string] may have 65,535; nobody reads those."""
 QUOTE_LIMIT: Final = 300
@@ -163,10 +159,20 @@ def still_rejected(error: CredentialRejected, fresh: SealedGrant) -> Refused:
     )
 
 
-def encode(refusal: Refused, version: int = wire.V4, stream: int = NOBODYS_STREAM) -> bytes:
+def farewell(refusal: Refused, version: int) -> bytes:
+    """What a client hears when the proxy ends its session: an answer to the request that was the reason, or nothing.
+
+    An answer to no request helps nobody and harms some: Node.js's driver throws in the middle of the application, and
+    on stream -1 others log a fault of their own. Drivers take the end of the connection itself for what it is, and
+    ask again elsewhere.
+    """
+    if isinstance(refusal, StreamRefused) and refusal.stream >= 0:
+        return encode(refusal, version, refusal.stream)
+    return b""
+
+
+def encode(refusal: Refused, version: int = wire.V4, stream: int = 0) -> bytes:
     """A refusal as an ERROR frame, or the server's own when that is what it is."""
-    if isinstance(refusal, StreamRefused):
-        stream = refusal.stream
     if isinstance(refusal, UpstreamError):
         body = wire.error(refusal.code if refusal.code in BARE else SERVER_ERROR, refusal.text.encode())
     else:

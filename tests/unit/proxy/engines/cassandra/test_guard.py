@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.engines.cassandra.refusals import encode
+from proxy.engines.cassandra.refusals import farewell
 from tests.support import cql
 from tests.support.cql_session import HERE, CqlSession, Cut, bytewise, frames, whole
 from tollbridge.reasons import Reason
@@ -239,6 +239,18 @@ def test_what_cannot_be_read_ends_the_session_and_is_never_passed_on(case: str, 
     assert session.guard.at_rest
 
 
+def test_whoever_asked_hears_why_a_session_ends() -> None:
+    """On the stream of its request."""
+    session = CqlSession()
+    session.say(cql.answer(cql.RESULT, cql.rows(ORDERS, ORDER), stream=3) + cql.answer(cql.RESULT, PEERS, stream=9))
+    session.say(cql.answer(cql.RESULT, b"\0\0\0\2" + LOCAL + b"\xff" * 9, stream=300))
+    assert session.refusal is not None
+    said = farewell(session.refusal, 4)
+    assert said[2:4] == b"\x01\x2c"
+    assert cql.read_error(said)[0] == 0x0000
+    assert "UPSTREAM_PROTOCOL" in cql.read_error(said)[1]
+
+
 def test_a_frame_under_way_is_finished_before_the_end() -> None:
     """Else the goodbye would be a part of it."""
     session = CqlSession()
@@ -270,7 +282,7 @@ def test_nobody_logs_in_again(cut: Cut, opcode: int) -> None:
     assert opcode not in [frame[3] for frame in frames(session.upstream[: len(before)])]
     assert len(session.upstream) <= len(before) + 8  # of a header, and no server acts on that
     assert session.refusal is not None
-    said = encode(session.refusal)
+    said = farewell(session.refusal, 4)
     assert cql.read_error(said)[0] == 0x000A
     assert said[2:4] == b"\0\x4d"
 

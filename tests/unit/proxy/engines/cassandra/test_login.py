@@ -8,6 +8,7 @@ import pytest
 
 from proxy.engines.cassandra import CassandraEngine
 from proxy.engines.cassandra.handshake import host_id
+from proxy.engines.cassandra.refusals import StreamRefused
 from proxy.errors import PeerViolation, Refused
 from proxy.model import Established, Finished, PeerFacts
 from proxy.script import CLIENT, UPSTREAM, Connect, Now, OwnAddress, RevealKey, StartTls
@@ -297,14 +298,17 @@ def test_the_node_has_one_id_behind_every_replica() -> None:
     assert (mine[6] >> 4, mine[8] >> 6) == (8, 2)
 
 
-def test_the_goodbye_of_a_session_goes_to_no_request() -> None:
-    """On a stream that no driver uses, in the client's version."""
+def test_a_session_ends_without_a_word_unless_a_request_was_the_reason() -> None:
+    """An answer to a request that was never made throws in Node.js's driver, in the middle of the application."""
     book = opened().client(cql.startup(version=3))
     entered(proven(dialled(book, version=3), version=3), version=3).sends(CLIENT, cql.answer(cql.READY, version=3))
     outcome = done(book)
-    said = outcome.farewell(Refused(Reason.DRAINING, "the proxy is shutting down"))
-    assert said[:5] == b"\x83\0\x7f\xff\0"
-    assert cql.read_error(said)[0] == 0x1001
+    for reason in (Reason.DRAINING, Reason.SESSION_IDLE, Reason.SESSION_TOO_LONG):
+        assert outcome.farewell(Refused(reason, "over")) == b""
+    assert outcome.farewell(StreamRefused(Reason.UPSTREAM_PROTOCOL, "broken news", -1)) == b""
+    said = outcome.farewell(StreamRefused(Reason.FEATURE_REFUSED, "not here", 7))
+    assert (said[0], said[2:4]) == (0x83, b"\0\x07")
+    assert cql.read_error(said)[0] == 0x000A
     assert outcome.at_rest(b"whatever")
 
 
