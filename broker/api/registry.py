@@ -98,6 +98,7 @@ def page(entries: Sequence[Registration], size: int, token: str) -> pb.RegistryS
     if size < 0:
         raise BrokerError(Reason.INVALID_REQUEST, "page_size must not be negative")
     size = min(size or DEFAULT_PAGE, MAX_PAGE)
+    entries = sorted(entries, key=_key)
     keys = [_key(entry) for entry in entries]
     start = bisect_right(keys, _decode(token)) if token else 0
     answer = pb.RegistryServiceListDatabasesResponse()
@@ -114,14 +115,15 @@ def page(entries: Sequence[Registration], size: int, token: str) -> pb.RegistryS
     return answer
 
 
-def _key(entry: Registration) -> tuple[str, int]:
-    return entry.name, _ORIGINS.index(entry.origin)
+def _key(entry: Registration) -> tuple[str, int, str]:
+    # Databases discovered in several accounts share a name; what they are served as they do not.
+    return entry.name, _ORIGINS.index(entry.origin), entry.served.name if entry.served else ""
 
 
-def _decode(token: str) -> tuple[str, int]:
+def _decode(token: str) -> tuple[str, int, str]:
     try:
-        name, order = base64.b64decode(token, altchars=b"-_", validate=True).decode().split("\n")
-        return name, int(order)
+        name, order, served = base64.b64decode(token, altchars=b"-_", validate=True).decode().split("\n")
+        return name, int(order), served
     except (binascii.Error, ValueError) as error:
         raise BrokerError(Reason.INVALID_REQUEST, "page_token is not one that this broker gave out") from error
 

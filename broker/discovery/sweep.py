@@ -28,7 +28,7 @@ LOOK_SECONDS: Final = 120.0
 FOLLOW_SECONDS: Final = 10.0
 """How often a broker that does not sweep reads what another found, and asks for the lease."""
 LEASE_SECONDS: Final = 3 * FOLLOW_SECONDS
-PUBLISH_SECONDS: Final = 1.0
+PUBLISH_SECONDS: Final = 3.0
 """Within a sweep, what is new is handed on this often: merging a large registry takes tens of milliseconds."""
 STALE_INTERVALS: Final = 3
 

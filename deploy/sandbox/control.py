@@ -63,16 +63,20 @@ class Control:
         count: int | None = None,
         delay_seconds: float = 0.0,
         role_arn: str | None = None,
+        region: str | None = None,
     ) -> None:
         """``mode``: throttle, error500, delay (by ``delay_seconds``), or hang (until faults are cleared).
 
-        Hits the next ``count`` calls, or all until cleared; ``action`` may be "*"; ``role_arn`` narrows it further.
+        Hits the next ``count`` calls, or all until cleared; ``action`` may be "*"; ``role_arn`` and ``region``
+        narrow it further.
         """
         fault = {"service": service, "action": action, "mode": mode, "delay_seconds": delay_seconds}
         if count is not None:
             fault["count"] = count
         if role_arn is not None:
             fault["role_arn"] = role_arn
+        if region is not None:
+            fault["region"] = region
         self._call("POST", "faults", fault)
 
     def clear_faults(self) -> None:
@@ -105,6 +109,15 @@ class Control:
     def secrets(self) -> list[str]:
         """Every secret access key and session token that was handed out: what must not be found anywhere."""
         return list(self._call("GET", "secrets")["secrets"])
+
+    def put_resources(self, resources: list[dict[str, Any]]) -> None:
+        """Into the accounts, as describe calls are to tell of them: see ``estate``. The same name: in place of it."""
+        self._call("POST", "inventory/put", {"resources": resources})
+
+    def remove_resources(self, account_id: str, region: str, service: str, operation: str) -> None:
+        """All that such a call would list there."""
+        place = {"account_id": account_id, "region": region, "service": service, "operation": operation}
+        self._call("POST", "inventory/remove", place)
 
     def logins(self) -> list[Login]:
         """Oldest first."""

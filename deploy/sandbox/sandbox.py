@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from deploy.sandbox import dynamodb, engines, ministack_venv, opensearch, pam, postgres, processes, topology
+from deploy.sandbox import dynamodb, engines, estate, ministack_venv, opensearch, pam, postgres, processes, topology
 from deploy.sandbox.accounts import Accounts
 from deploy.sandbox.control import Control
 from deploy.sandbox.errors import SandboxError
@@ -200,6 +200,7 @@ class Sandbox:
             "targets": targets,
             "warehouses": [_warehouse(spec, runtime) for spec in self._specs if spec.product.startswith("redshift")],
             "search": [_search(spec, runtime) for spec in self._specs if spec.protocol == "opensearch"],
+            "inventory": [resource for spec in self._specs for resource in estate.resources(spec)],
             "psql": str(postgres.binaries() / "psql") if "redshift" in self._engines else "",
             "machine_role_arn": topology.BROKER_ROLE_ARN,
             "orphaned_command": None if self._detached else self._down_command(),

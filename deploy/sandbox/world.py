@@ -131,6 +131,10 @@ class World:
             "AWS_REGION": self.region,
             "AWS_ENDPOINT_URL_STS": self.aws_endpoint,
             "AWS_ENDPOINT_URL_DYNAMODB": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_RDS": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_ELASTICACHE": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_MEMORYDB": self.aws_endpoint,
+            "AWS_ENDPOINT_URL_OPENSEARCH": self.aws_endpoint,
             "AWS_ENDPOINT_URL_REDSHIFT": self.aws_endpoint,
             "AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS": self.aws_endpoint,
         }

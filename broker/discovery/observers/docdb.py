@@ -10,7 +10,7 @@ from typing import Final
 
 from broker.discovery.labels import ENGINE, ENGINE_VERSION
 from broker.discovery.model import Cause, Item, Sighting, Skipped
-from broker.discovery.observers.rds import CLUSTERS
+from broker.discovery.observers.rds import CLUSTERS, has_reader
 from broker.discovery.observers.reading import Answers, Observer, Outcome, many, number, older, tags, text, unavailable
 from tollbridge.model import Product, Protocol
 
@@ -35,7 +35,7 @@ def _cluster(item: Item) -> Iterator[Outcome]:
         return
     for member, kind, suffix in (("Endpoint", "cluster", ""), ("ReaderEndpoint", "reader", "reader")):
         host = text(item, member)
-        if host or not suffix:
+        if not suffix or (host and has_reader(item)):
             yield Sighting(
                 name=name,
                 protocol=Protocol.MONGODB,

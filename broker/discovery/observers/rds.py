@@ -88,16 +88,22 @@ def _cluster(item: Item) -> Iterator[Outcome]:
         yield unsuitable
         return
     writers = members is None or any(isinstance(member, dict) and member.get("IsClusterWriter") for member in members)
-    readers = members is None or any(
-        isinstance(member, dict) and not member.get("IsClusterWriter") for member in members
-    )
     if writers:
         yield _endpoint(item, name, arn, text(item, "Endpoint"), "cluster", "")
-    if readers and (reader := text(item, "ReaderEndpoint")):
+    if has_reader(item) and (reader := text(item, "ReaderEndpoint")):
         yield _endpoint(item, name, arn, reader, "reader", "reader")
     for host in many(item, "CustomEndpoints"):
         if isinstance(host, str) and host:
             yield _endpoint(item, name, arn, host, "custom", f"custom-{host.partition('.')[0]}")
+
+
+def has_reader(cluster: Item) -> bool:
+    """Whether some member of a cluster only reads, or AWS does not say: without one the reader endpoint leads to the
+    writer."""
+    if "DBClusterMembers" not in cluster:
+        return True
+    members = many(cluster, "DBClusterMembers")
+    return any(isinstance(member, dict) and not member.get("IsClusterWriter") for member in members)
 
 
 def _endpoint(item: Item, name: str, arn: str, host: str, kind: str, suffix: str) -> Sighting:

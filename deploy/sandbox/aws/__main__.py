@@ -2,9 +2,9 @@
 
 Settings: ``verify_socket``; ``http_socket``, where the TLS of AWS's hosts comes in; ``ready_file``, written with the
 port once it listens; ``targets``, login service -> ``tokens.Target``; ``warehouses``, a list of
-``redshift.Warehouse``; ``psql``, the program that makes their users; ``search``, a list of ``search.Door``;
-``machine_role_arn``, whose sessions the metadata services hand out; ``orphaned_command``, run once if the process that
-started us dies (null to outlive it).
+``redshift.Warehouse``; ``psql``, the program that makes their users; ``inventory``, the resources that describe calls
+tell of; ``search``, a list of ``search.Door``; ``machine_role_arn``, whose sessions the metadata services hand out;
+``orphaned_command``, run once if the process that started us dies (null to outlive it).
 """
 
 import asyncio
@@ -42,6 +42,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
 
     from . import emulator
     from .gateway import Gateway
+    from .inventory import Inventory
     from .logins import LoginJudge
     from .redshift import Redshift, Warehouse
     from .search import Door, Search
@@ -66,7 +67,8 @@ async def _serve(settings: dict[str, Any], listener: socket.socket, port: int) -
     async with verifier, asyncio.TaskGroup() as tasks:
         watch = tasks.create_task(_watch_parent(settings["orphaned_command"]), name="parent-watch")
         _write_ready(Path(settings["ready_file"]), port)
-        await serve(Gateway(judge, redshift, search), config, shutdown_trigger=stop.wait)
+        gateway = Gateway(judge, redshift, search, Inventory(settings["inventory"]))
+        await serve(gateway, config, shutdown_trigger=stop.wait)
         watch.cancel()
 
 

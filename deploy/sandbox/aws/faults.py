@@ -17,7 +17,8 @@ REFUSALS: Mapping[str, Refusal] = {
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One injected fault. ``remaining`` None holds until cleared; ``role_arn`` narrows it to calls for that role."""
+    """One injected fault. ``remaining`` None holds until cleared; ``role_arn`` narrows it to calls for that role,
+    ``region`` to those signed for that region."""
 
     service: str
     action: str
@@ -25,18 +26,20 @@ class Fault:
     remaining: int | None = None
     delay_seconds: float = 0.0
     role_arn: str | None = None
+    region: str | None = None
 
     def fits(self, call: Call) -> bool:
         return (
             (call.service or call.signed_service) == self.service
             and self.action in ("*", call.action)
             and self.role_arn in (None, call.role_arn)
+            and self.region in (None, call.signed_region)
         )
 
 
 def parse_fault(document: Mapping[str, object]) -> Fault:
     """Raises ValueError with a message for the person who asked."""
-    unknown = document.keys() - {"service", "action", "mode", "count", "delay_seconds", "role_arn"}
+    unknown = document.keys() - {"service", "action", "mode", "count", "delay_seconds", "role_arn", "region"}
     if unknown:
         raise ValueError(f"unknown keys: {', '.join(sorted(unknown))}")
     mode, count, delay = document.get("mode"), document.get("count"), document.get("delay_seconds", 0.0)
@@ -46,7 +49,7 @@ def parse_fault(document: Mapping[str, object]) -> Fault:
         raise ValueError("count must be a positive whole number, or left out to last until cleared")
     if not isinstance(delay, int | float) or delay < 0:
         raise ValueError("delay_seconds must be a number, not negative")
-    role_arn = document.get("role_arn")
+    role_arn, region = document.get("role_arn"), document.get("region")
     return Fault(
         service=str(document.get("service", "sts")),
         action=str(document.get("action", "*")),
@@ -54,6 +57,7 @@ def parse_fault(document: Mapping[str, object]) -> Fault:
         remaining=count,
         delay_seconds=float(delay),
         role_arn=None if role_arn is None else str(role_arn),
+        region=None if region is None else str(region),
     )
 
 

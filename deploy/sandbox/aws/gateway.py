@@ -3,13 +3,13 @@
 import asyncio
 import json
 import re
-import uuid
 from email.utils import formatdate
 
 from . import clock, emulator, strict
 from .calls import Call, parse_call
 from .emulator import Message, Receive, Send
 from .faults import REFUSALS, Counters, Fault, FaultBox, parse_fault
+from .inventory import Inventory, refused
 from .logins import LoginJudge
 from .redshift import SERVICES as REDSHIFT_SERVICES
 from .redshift import Redshift
@@ -27,8 +27,9 @@ _EXPIRATION = re.compile(rb"(?<=<Expiration>)[^<]+(?=</Expiration>)")
 class Gateway:
     """One per process. Loopback is its only protection: whoever reaches it may do everything."""
 
-    def __init__(self, judge: LoginJudge, redshift: Redshift, search: Search) -> None:
+    def __init__(self, judge: LoginJudge, redshift: Redshift, search: Search, inventory: Inventory) -> None:
         self._judge = judge
+        self._inventory = inventory
         self._search = search
         self._redshift = redshift
         self._counters = Counters()
@@ -61,7 +62,8 @@ class Gateway:
 
     async def _aws(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        call = parse_call(headers, scope.get("query_string", b"").decode("latin-1"), body)
+        query = scope.get("query_string", b"").decode("latin-1")
+        call = self._inventory.named(parse_call(headers, query, body), scope["method"], scope["path"])
         if call.service or call.signed_service:  # the rest are no API calls: metadata services, health
             self._counters.arrived(call)
         fault = self._faults.take(call)
@@ -70,6 +72,13 @@ class Gateway:
         if refusal is None:
             if call.access_key_id is not None:
                 emulator.bury_dead_session(call.access_key_id)
+            if self._inventory.serves(call):
+                status, content_type, text = self._inventory.answer(
+                    call, method=scope["method"], path=scope["path"], query=query, headers=headers, body=body
+                )
+                self._counters.answered(call, status)
+                await _respond(send, status, content_type, text)
+                return
             if call.service in REDSHIFT_SERVICES:
                 answered = await self._ask_redshift(call, scope, headers, body)
                 if isinstance(answered, tuple):
@@ -88,8 +97,7 @@ class Gateway:
                 await answer.forward(send)
                 return
         self._counters.answered(call, refusal.status)
-        content_type, text = strict.render(refusal, is_json=call.is_json, request_id=str(uuid.uuid4()))
-        await _respond(send, refusal.status, content_type, text)
+        await _respond(send, *refused(call, refusal))
 
     async def _ask_redshift(
         self, call: Call, scope: Message, headers: dict[str, str], body: bytes
@@ -127,6 +135,9 @@ class Gateway:
         try:
             if operation == "POST expire-database-users":
                 await self._redshift.users.expire()
+                status, document = 200, {}
+            elif operation.startswith("POST inventory/"):
+                self._inventory.control(operation.rpartition("/")[2], json.loads(body))
                 status, document = 200, {}
             elif operation == "POST clock":
                 clock.shift(_offset(json.loads(body).get("offset_seconds")))

@@ -66,6 +66,17 @@ def parse_json(call: OperationModel, body: bytes) -> Values:
     return _checked(call, {name: value for name, value in given.items() if name in call.input_shape.members})
 
 
+def shaped(shape: Shape, value: Any) -> Any:
+    """The value without members that the model does not know."""
+    if shape.type_name == "structure" and isinstance(value, dict):
+        return {
+            name: shaped(inner, value[name]) for name, inner in shape.members.items() if value.get(name) is not None
+        }
+    if shape.type_name == "list" and isinstance(value, list):
+        return [shaped(shape.member, item) for item in value]
+    return value
+
+
 def render_query(call: OperationModel, answer: Values, request_id: str) -> bytes:
     """The answer as XML."""
     result = call.output_shape.serialization["resultWrapper"]

@@ -93,8 +93,6 @@ class Redshift:
                 answer = await self._by_identity(caller, given)
             case "GetCredentials":
                 answer = await self._serverless(caller, given)
-            case "DescribeClusters":
-                answer = self._describe(caller, given)
             case name:
                 raise Refused(400, "UnsupportedOperation", f"the sandbox's Redshift has no {name}")
         if call.is_json:
@@ -141,22 +139,6 @@ class Redshift:
         seconds = _duration(given.get("durationSeconds"), "ValidationException")
         issued = await self._issue(found[0], User(name=_database_user(caller)), seconds)
         return {f"{key[0].lower()}{key[1:]}": value for key, value in issued.items()}
-
-    def _describe(self, caller: emulator.Caller, given: models.Values) -> models.Values:
-        wanted = given.get("ClusterIdentifier")
-        prefix = f"arn:aws:redshift:{caller.region}:{caller.account_id}"
-        _must(caller, "redshift:DescribeClusters", [f"{prefix}:cluster:{wanted or '*'}"])
-        clusters = [self._cluster(caller, str(wanted))] if wanted else self._of(caller, "redshift")
-        return {
-            "Clusters": [
-                {
-                    "ClusterIdentifier": cluster.identifier,
-                    "ClusterStatus": "available",
-                    "Endpoint": {"Address": cluster.hostname, "Port": cluster.port},
-                }
-                for cluster in clusters
-            ]
-        }
 
     def _of(self, caller: emulator.Caller, product: str) -> list[Warehouse]:
         mine = (product, caller.account_id, caller.region)

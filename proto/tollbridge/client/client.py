@@ -196,7 +196,7 @@ class Client(DiscoveryCalls):
         token = ""
         while True:
             request = registry_service_pb2.RegistryServiceListDatabasesRequest(
-                page_token=token, origins=[registrations.wire_origin(origin) for origin in origins]
+                page_size=500, page_token=token, origins=[registrations.wire_origin(origin) for origin in origins]
             )
             answer = await self._call("registry", "ListDatabases", request)
             found.extend(map(registrations.registration, answer.registrations))

@@ -1,0 +1,375 @@
+"""Databases that nobody registered: found in three accounts, entered with psql, kept through what AWS refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from deploy.sandbox import estate, topology
+from deploy.sandbox.accounts import (
+    CONNECT_POLICY,
+    DISCOVERY_POLICY,
+    Accounts,
+    allow,
+    discovery_policy,
+    policy,
+    rds_policy,
+)
+from deploy.sandbox.bridge import Bridge, Document
+from deploy.sandbox.control import Control
+from deploy.sandbox.world import World
+from tests.e2e.clients import psql
+from tests.e2e.conftest import Workshop
+from tests.e2e.load import until
+from tests.e2e.registering import login, operator
+from tollbridge.client import RpcFailed
+from tollbridge.discovery import DiscoveryCell, DiscoveryStatus
+from tollbridge.model import Product
+from tollbridge.reasons import Reason
+
+_log = logging.getLogger(__name__)
+
+THE_PAGES_EXAMPLE: Final = """
+# This example configuration will discover Amazon RDS databases in us-west-1
+# within AWS account `222222222222` by assuming the external AWS IAM role
+# "example-role".
+db_service:
+  enabled: true
+  aws:
+    - types: ["rds"]
+      regions: ["us-west-1"]
+      assume_role_arn: "arn:aws:iam::222222222222:role/example-role"
+      external_id: "example-external-id"
+"""
+FLEET: Final = 500
+"""Databases in each account and region."""
+REGIONS: Final = ("us-east-2", "eu-west-1")
+OWN = topology.BROKER_ACCOUNT
+MATCHERS: Final = (
+    {"types": ["rds"], "regions": list(REGIONS)},
+    {
+        "types": ["rds"],
+        "regions": list(REGIONS),
+        "assume_role_arn": topology.EXAMPLE_ROLE_ARN,
+        "external_id": topology.EXAMPLE_EXTERNAL_ID,
+    },
+    {
+        "types": ["rds"],
+        "regions": list(REGIONS),
+        "assume_role_arn": topology.ANALYTICS_ROLE_ARN,
+        "external_id": topology.ANALYTICS_EXTERNAL_ID,
+    },
+)
+
+
+def discovering(folder: Path, section: dict[str, Any], **more: Any) -> Callable[[Document], None]:
+    """A broker with that db_service and nothing static, which sweeps each second."""
+
+    def change(document: Document) -> None:
+        document["db_service"] = section
+        document["registry"] = {"file": str(folder / "registry.db")}
+        document["discovery"] = {"interval_seconds": 1, **more}
+
+    return change
+
+
+def the_pages(folder: Path, **more: Any) -> Callable[[Document], None]:
+    return discovering(folder, yaml.safe_load(THE_PAGES_EXAMPLE)["db_service"], **more)
+
+
+def broker_only(workshop: Workshop, change: Callable[[Document], None]) -> Bridge:
+    """Without a proxy: nobody logs in."""
+    bridge = workshop.bridge(change_broker=change, up=False)
+    bridge.broker.start()
+    return bridge
+
+
+async def swept(bridge: Bridge, done: Callable[[DiscoveryStatus], bool], *, seconds: float = 30.0) -> DiscoveryStatus:
+    """Wait until the table is as it should be."""
+    deadline = time.monotonic() + seconds
+    async with operator(bridge) as client:
+        while True:
+            found = await client.discovery_status()
+            if done(found):
+                return found
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.1)
+
+
+def attempted(found: DiscoveryStatus) -> bool:
+    return all(cell.last_attempt_at for cell in found.cells)
+
+
+def cell(found: DiscoveryStatus, account: str, region: str = topology.REGION) -> DiscoveryCell:
+    return next(each for each in found.cells if (each.account_id, each.region) == (account, region))
+
+
+@pytest.fixture
+def accounts(world: World) -> Accounts:
+    return Accounts(world.aws_endpoint)
+
+
+async def test_the_pages_example_gives_a_psql_login(workshop: Workshop, tmp_path: Path) -> None:
+    bridge = workshop.bridge(change_broker=the_pages(tmp_path))
+    found = await swept(bridge, attempted)
+    assert [(each.databases, each.failure) for each in found.cells] == [(1, None)]
+    result = psql(login(bridge, "mtls", "app@rds-postgres"), "select current_user, 42")
+    assert (result.returncode, result.stdout.strip()) == (0, "app|42")
+
+
+async def test_tags_and_facts_are_the_labels_that_rules_see(workshop: Workshop, tmp_path: Path) -> None:
+    bridge = broker_only(workshop, the_pages(tmp_path))
+    await swept(bridge, attempted)
+    async with operator(bridge) as client:
+        (registration,) = await client.list_registrations()
+    assert registration.database is not None
+    assert registration.database.labels == {
+        "account-id": "222222222222",
+        "endpoint-type": "instance",
+        "engine": "postgres",
+        "engine-version": "15.8",
+        "env": "dev",
+        "region": "us-west-1",
+        "team": "shop",
+        "vpc-id": "vpc-222222222222",
+    }
+
+
+async def test_logins_and_sweeps_share_a_session(workshop: Workshop, tmp_path: Path, control: Control) -> None:
+    control.reset_counters()
+    bridge = workshop.bridge(change_broker=the_pages(tmp_path))
+    await swept(bridge, attempted)
+    assert psql(login(bridge, "mtls", "app@rds-postgres"), "select 1").returncode == 0
+    assert control.counters().assume_role == {topology.EXAMPLE_ROLE_ARN: 1}
+
+
+@pytest.fixture
+def fleets(control: Control) -> Iterator[None]:
+    """500 databases in each of two regions of three accounts, the same names in all."""
+    places = [(account, region) for account in topology.ACCOUNTS for region in REGIONS]
+    for account, region in places:
+        control.put_resources(estate.fleet(FLEET, account, region))
+    yield
+    for account, region in places:
+        control.remove_resources(account, region, "rds", "DescribeDBInstances")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("fleets")
+async def test_three_thousand_in_three_accounts_and_two_regions_are_complete(
+    workshop: Workshop, tmp_path: Path, control: Control
+) -> None:
+    control.reset_counters()
+    began = time.monotonic()
+    section = {"aws": list(MATCHERS)}
+    bridge = broker_only(workshop, discovering(tmp_path, section, interval_seconds=3600))
+    found = await swept(bridge, attempted, seconds=120)
+    took, longest = time.monotonic() - began, max(each.seconds for each in found.cells)
+    _log.info("%d databases %.1f s after the broker was started, a look took up to %.1f s", 6 * FLEET, took, longest)
+    assert [each.databases for each in found.cells] == [FLEET] * 6
+    async with operator(bridge) as client:
+        names = [registration.served_as for registration in await client.list_registrations()]
+    assert (len(names), len(set(names))) == (6 * FLEET, 6 * FLEET)
+    # Pages of 100, an empty list of clusters in each place, and a session for each role.
+    calls = control.counters().calls
+    assert (calls["rds:DescribeDBInstances"], calls["rds:DescribeDBClusters"], calls["sts:AssumeRole"]) == (30, 6, 2)
+    assert found.aws_calls == 36
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("fleets")
+async def test_a_denied_account_and_a_throttled_region_are_reported_and_harm_no_other(
+    workshop: Workshop, tmp_path: Path, control: Control, accounts: Accounts
+) -> None:
+    bridge = broker_only(workshop, discovering(tmp_path, {"aws": list(MATCHERS)}))
+    found = await swept(bridge, attempted, seconds=120)
+    accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, policy(allow("rds-db:connect", "*")))
+    control.inject_fault("throttle", service="rds", action="*", region=REGIONS[0])
+    try:
+
+        def as_expected(table: DiscoveryStatus) -> bool:
+            return all(bool(each.failure) if _broken(each) else _newer(each, found) for each in table.cells)
+
+        later = await swept(bridge, as_expected, seconds=60)
+        denied = cell(later, topology.ANALYTICS_ACCOUNT, REGIONS[1])
+        assert denied.failure is Reason.CREDENTIAL_DENIED
+        assert '"Action":"rds:DescribeDBInstances"' in denied.failure_message
+        for account in (OWN, topology.EXAMPLE_ACCOUNT):
+            assert cell(later, account, REGIONS[0]).failure is Reason.AWS_THROTTLED
+            assert cell(later, account, REGIONS[1]).failure is None
+        assert [each.databases for each in later.cells] == [FLEET] * 6
+        page = bridge.broker.admin("/metrics")[1]
+        place = f'account_id="{topology.ANALYTICS_ACCOUNT}",product="rds",region="{REGIONS[1]}"'
+        assert f"tollbridge_broker_discovered{{{place}}} {FLEET}.0" in page
+        assert f"tollbridge_broker_discovery_failures{{{place}}} 0.0" not in page
+    finally:
+        control.clear_faults()
+        accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.ANALYTICS))
+    await swept(bridge, lambda table: not any(each.failure for each in table.cells), seconds=60)
+
+
+def _newer(each: DiscoveryCell, found: DiscoveryStatus) -> bool:
+    before = cell(found, each.account_id, each.region).last_success_at
+    return bool(before and each.last_success_at and each.last_success_at > before)
+
+
+def _broken(each: DiscoveryCell) -> bool:
+    return each.account_id == topology.ANALYTICS_ACCOUNT or each.region == REGIONS[0]
+
+
+async def test_a_restarted_broker_serves_what_it_knew_while_aws_does_not_answer(
+    workshop: Workshop, tmp_path: Path, control: Control
+) -> None:
+    bridge = workshop.bridge(change_broker=the_pages(tmp_path))
+    await swept(bridge, attempted)
+    control.inject_fault("error500", service="rds", action="*")
+    try:
+        bridge.broker.stop()
+        bridge.broker.start()
+        found = await swept(bridge, lambda table: bool(table.cells[0].failures))
+        assert (found.cells[0].failure, found.cells[0].databases) == (Reason.AWS_UNAVAILABLE, 1)
+        await until(lambda: psql(login(bridge, "mtls", "app@rds-postgres"), "select 1").returncode == 0)
+    finally:
+        control.clear_faults()
+
+
+async def test_forget_drops_what_failed_sweeps_keep_and_nothing_else(
+    workshop: Workshop, tmp_path: Path, control: Control
+) -> None:
+    bridge = broker_only(workshop, the_pages(tmp_path))
+    await swept(bridge, attempted)
+    async with operator(bridge) as client:
+        with pytest.raises(RpcFailed, match="still lists it"):
+            await client.forget_database("rds-postgres")
+        control.inject_fault("throttle", service="rds", action="*")
+        try:
+            await swept(bridge, lambda table: bool(table.cells[0].failures))
+            await client.forget_database("rds-postgres")
+            assert (await client.discovery_status()).cells[0].databases == 0
+            with pytest.raises(RpcFailed) as raised:
+                await client.forget_database("rds-postgres")
+        finally:
+            control.clear_faults()
+        assert raised.value.reason is Reason.DATABASE_UNKNOWN
+        await swept(bridge, lambda table: table.cells[0].databases == 1)
+
+
+@pytest.fixture
+def closed(control: Control) -> Iterator[str]:
+    """An instance whose IAM authentication is off. Its ARN."""
+    account = topology.EXAMPLE_ACCOUNT
+    item = estate.instance("closed", account, region="us-east-2", iam_auth=False)
+    control.put_resources([estate.resource(account, "us-east-2", "rds", "DescribeDBInstances", item)])
+    yield item["DBInstanceArn"]
+    control.remove_resources(account, "us-east-2", "rds", "DescribeDBInstances")
+
+
+def in_ohio(folder: Path, **more: Any) -> Callable[[Document], None]:
+    return discovering(folder, {"aws": [{**MATCHERS[1], "regions": ["us-east-2"]}]}, **more)
+
+
+async def test_iam_authentication_is_turned_on_when_asked_for_by_name(
+    workshop: Workshop, tmp_path: Path, closed: str
+) -> None:
+    bridge = broker_only(workshop, in_ohio(tmp_path, iam_auth_changes=True))
+    found = await swept(bridge, attempted)
+    assert [(each.name, each.cause) for each in found.cells[0].skipped] == [("closed", "IAM authentication is off")]
+    async with operator(bridge) as client:
+        plan = await client.discovery_plan()
+        assert [(each.arn, each.call) for each in plan.changes] == [(closed, "rds:ModifyDBInstance")]
+        outcomes = await client.discovery_apply([closed])
+        assert [(each.result.value, each.message) for each in outcomes] == [("changed", "")]
+        await swept(bridge, lambda table: table.cells[0].databases == 1)
+        assert (await client.discovery_plan()).changes == ()
+    lines = [line for line in bridge.audit("broker") if line["event"] == "aws_change"]
+    assert [(line["action"], line["resource"], line["result"]) for line in lines] == [
+        ("rds:ModifyDBInstance", closed, "changed")
+    ]
+
+
+async def test_it_is_off_by_default_and_a_missing_permission_is_named(
+    workshop: Workshop, tmp_path: Path, closed: str, accounts: Accounts
+) -> None:
+    bridge = broker_only(workshop, in_ohio(tmp_path))
+    await swept(bridge, attempted)
+    async with operator(bridge) as client:
+        assert not (await client.discovery_plan()).apply_allowed
+        with pytest.raises(RpcFailed, match="iam_auth_changes") as raised:
+            await client.discovery_apply([closed])
+        assert raised.value.reason is Reason.FEATURE_REFUSED
+    allowing = broker_only(workshop, in_ohio(tmp_path / "allowing", iam_auth_changes=True))
+    without = policy(allow(["rds:DescribeDBInstances", "rds:DescribeDBClusters"], "*"))
+    accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, CONNECT_POLICY, without)
+    try:
+        await swept(allowing, attempted)
+        async with operator(allowing) as client:
+            (outcome,) = await client.discovery_apply([closed])
+        assert outcome.reason is Reason.CREDENTIAL_DENIED
+        assert json.dumps({"Effect": "Allow", "Action": "rds:ModifyDBInstance", "Resource": closed}).replace(
+            " ", ""
+        ) in outcome.message.replace(" ", "")
+    finally:
+        accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.RDS_POSTGRES))
+
+
+async def test_only_operators_may_look_and_only_appliers_may_apply(workshop: Workshop, tmp_path: Path) -> None:
+    bridge = broker_only(workshop, the_pages(tmp_path))
+    async with operator(bridge, name="client") as client:
+        for call in (client.discovery_status(), client.discovery_plan(), client.discovery_apply(["x"])):
+            with pytest.raises(RpcFailed) as raised:
+                await call
+            assert raised.value.reason is Reason.CALLER_NOT_ALLOWED
+        with pytest.raises(RpcFailed):
+            await client.forget_database("rds-postgres")
+
+
+PRODUCTS: Final = (
+    topology.RDS_PROXY,
+    topology.REDSHIFT,
+    topology.REDSHIFT_SERVERLESS,
+    topology.CACHE,
+    topology.SERVERLESS_CACHE,
+    topology.MEMORYDB,
+    topology.OPENSEARCH,
+    topology.DOCUMENTDB,
+)
+TYPES: Final = [spec.product for spec in PRODUCTS]
+
+
+async def test_every_service_is_found_and_denied_tags_are_a_note(
+    workshop: Workshop, tmp_path: Path, control: Control, accounts: Accounts
+) -> None:
+    for spec in PRODUCTS:
+        control.put_resources(list(estate.resources(spec)))
+    matcher = {**MATCHERS[1], "types": TYPES, "regions": [topology.REGION]}
+    bridge = broker_only(workshop, discovering(tmp_path, {"aws": [matcher]}))
+    found = await swept(bridge, attempted)
+    assert {each.product: (each.databases, each.failure, each.notes) for each in found.cells} == {
+        Product(product): (1, None, ()) for product in TYPES
+    }
+    async with operator(bridge) as client:
+        databases = [registration.database for registration in await client.list_registrations()]
+    assert {database.labels["team"] for database in databases if database} == {"shop"}
+    lists = ["rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints", "elasticache:DescribeReplicationGroups"]
+    accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, DISCOVERY_POLICY, policy(allow(lists, "*")))
+    try:
+        later = await swept(bridge, lambda table: any(each.notes for each in table.cells))
+        by_product = {each.product: each for each in later.cells}
+        assert "rds:ListTagsForResource" in by_product[Product.RDSPROXY].notes[0]
+        later = await swept(bridge, lambda table: sum(bool(each.failure) for each in table.cells) == 4)
+        assert {each.databases for each in later.cells} == {1}
+    finally:
+        accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, DISCOVERY_POLICY, discovery_policy())
+        for spec in PRODUCTS:
+            for resource in estate.resources(spec):
+                place = {key: resource[key] for key in ("account_id", "region", "service", "operation")}
+                if place["operation"] != "DescribeDBInstances":
+                    control.remove_resources(**place)
