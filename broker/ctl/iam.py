@@ -12,7 +12,7 @@ import click
 from broker.ctl.failure import Failure, file_problems, tell_problems
 from broker.ctl.output import output_option, show, table
 from broker.model import Origin, RegisteredDatabase
-from broker.policies.catalog import NEEDS, Purpose, needs_of
+from broker.policies.catalog import NEEDS, Purpose
 from broker.policies.documents import (
     ALL_PURPOSES,
     BROKER_PLACEHOLDER,
@@ -68,6 +68,7 @@ class Flags:
     external_id: str
     purposes: frozenset[Purpose]
     wildcards: bool
+    discovery: bool
     attach: Attach
 
 
@@ -129,6 +130,7 @@ _ROLE: Final = "arn:aws:iam::222222222222:role/example-role"
 @click.option(
     "--only", "purposes", multiple=True, type=click.Choice([str(p) for p in Purpose]), help="Statements for this alone."
 )
+@click.option("--discovery", is_flag=True, help="With --types: also what discovery calls beside the page's statements.")
 @click.option(
     "--scope", type=click.Choice(["registered", "wildcard"]), default="registered", show_default=True,
     help="With --config: the registered databases and the users that rules let in, or all the account has.",
@@ -141,7 +143,7 @@ _ROLE: Final = "arn:aws:iam::222222222222:role/example-role"
 def print_(
     config: Path | None, audiences: tuple[str, ...], products: tuple[Product, ...], names: tuple[str, ...],
     roles: tuple[str, ...], user_roles: tuple[str, ...], account: str, principal: str, external_id: str,
-    purposes: tuple[str, ...], scope: str, attach: str, form: str,
+    purposes: tuple[str, ...], discovery: bool, scope: str, attach: str, form: str,
 ) -> None:  # fmt: skip
     """Print IAM policies.
 
@@ -162,6 +164,7 @@ def print_(
         external_id=external_id,
         purposes=frozenset(Purpose(name) for name in purposes) or ALL_PURPOSES,
         wildcards=scope == "wildcard",
+        discovery=discovery,
         attach=Attach(attach),
     )
     try:
@@ -202,7 +205,9 @@ def _of_types(flags: Flags) -> list[Document]:
                     f"`--for {audience}` needs to know for what",
                     fix="--types rds (or another of " + ", ".join(all_products()) + ", all), or --config FILE",
                 )
-            statements = wildcard(flags.products, purposes=flags.purposes, user_roles=user_roles)
+            statements = wildcard(
+                flags.products, purposes=flags.purposes, user_roles=user_roles, discovery=flags.discovery
+            )
             if audience is Audience.BOUNDARY:
                 statements = boundary(statements)
         found += make(audience, flags.principal if audience is Audience.IDENTITY else role, statements, flags.attach)
@@ -299,7 +304,7 @@ def table_(products: tuple[Product, ...], form: str) -> None:
     rows = [
         (str(product), need.sid, str(need.purpose), ", ".join(need.actions), need.enables)
         for product in products or tuple(NEEDS)
-        for need in needs_of(product, ALL_PURPOSES, everything=True)
+        for need in NEEDS[product]
     ]
     headers = ("TYPE", "STATEMENT", "FOR", "ACTIONS", "ENABLES")
     value = [dict(zip((h.lower() for h in headers), row, strict=True)) for row in rows]

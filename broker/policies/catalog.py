@@ -52,7 +52,9 @@ class Need:
     """For people, one line."""
     grain: Grain = Grain.ANYTHING
     by_default: bool = True
-    """False: only where a configuration asks for it (tags, groups, the user admin)."""
+    """False: only where a configuration asks for it (tags, groups, the user admin, discovery)."""
+    discovery: bool = False
+    """Only what discovery calls beside the page's own statements."""
 
 
 def _connect_as_role(prefix: str, what: str) -> Need:
@@ -84,6 +86,17 @@ def _describe_users(prefix: str, service: str) -> Need:
     )
 
 
+def _discover(prefix: str, *actions: str) -> Need:
+    return Need(
+        sid=f"{prefix}Discover",
+        purpose=Purpose.METADATA,
+        actions=actions,
+        enables="discovery: what the statement above does not list, and tags",
+        by_default=False,
+        discovery=True,
+    )
+
+
 NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
     {
         Product.DOCDB: (
@@ -95,6 +108,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 enables="the endpoint of a cluster is checked against what AWS says; discovery",
             ),
             _session_tagging("DocumentDB"),
+            _discover("DocumentDB", "rds:DescribeDBInstances"),
         ),
         Product.DYNAMODB: (
             _connect_as_role("DynamoDB", "DynamoDB"),
@@ -115,6 +129,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 enables="logins to replication groups",
                 grain=Grain.CACHE,
             ),
+            _discover("ElastiCache", "elasticache:DescribeCacheClusters", "elasticache:ListTagsForResource"),
         ),
         Product.ELASTICACHE_SERVERLESS: (
             Need(
@@ -131,6 +146,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 enables="logins to serverless caches",
                 grain=Grain.SERVERLESS_CACHE,
             ),
+            _discover("ElastiCacheServerless", "elasticache:ListTagsForResource"),
         ),
         Product.KEYSPACES: (_connect_as_role("Keyspaces", "Keyspaces"), _session_tagging("Keyspaces")),
         Product.MEMORYDB: (
@@ -148,6 +164,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 enables="logins to MemoryDB clusters",
                 grain=Grain.MEMORYDB,
             ),
+            _discover("MemoryDB", "memorydb:ListTags"),
         ),
         Product.OPENSEARCH: (
             Need(
@@ -158,6 +175,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
             ),
             _connect_as_role("OpenSearch", "OpenSearch"),
             _session_tagging("OpenSearch"),
+            _discover("OpenSearch", "es:ListDomainNames", "es:ListTags"),
         ),
         Product.OPENSEARCH_SERVERLESS: (
             _connect_as_role("OpenSearchServerless", "OpenSearch Serverless"),
@@ -199,6 +217,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 actions=("rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints"),
                 enables="discovery; missing region and ids are looked up; AWS tags become labels",
             ),
+            _discover("RDSProxy", "rds:ListTagsForResource"),
         ),
         Product.REDSHIFT: (
             Need(
@@ -234,6 +253,12 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 enables="discovery; missing facts are looked up; AWS tags become labels",
             ),
             _session_tagging("RedshiftServerless"),
+            _discover(
+                "RedshiftServerless",
+                "redshift-serverless:ListEndpointAccess",
+                "redshift-serverless:ListTagsForResource",
+                "redshift-serverless:ListWorkgroups",
+            ),
         ),
         Product.DSQL: (
             Need(
@@ -256,6 +281,15 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
 )
 
 
-def needs_of(product: Product, purposes: frozenset[Purpose], *, everything: bool = False) -> tuple[Need, ...]:
-    """The statements of a product for some purposes; those that only some configurations need with `everything`."""
-    return tuple(need for need in NEEDS[product] if need.purpose in purposes and (everything or need.by_default))
+def needs_of(product: Product, purposes: frozenset[Purpose], *, discovery: bool = False) -> tuple[Need, ...]:
+    """The page's statements of a product for some purposes, and with `discovery` what that calls beside."""
+    return tuple(
+        need
+        for need in NEEDS[product]
+        if need.purpose in purposes and (need.by_default or (discovery and need.discovery))
+    )
+
+
+def all_needs_of(product: Product, purposes: frozenset[Purpose]) -> tuple[Need, ...]:
+    """Those, and what only some configurations need of them: groups, tags, the user admin. Not what discovery does."""
+    return tuple(need for need in NEEDS[product] if need.purpose in purposes and not need.discovery)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from broker.policies import sizes
-from broker.policies.catalog import NEEDS, Grain, Need, Purpose, needs_of
+from broker.policies.catalog import NEEDS, Grain, Need, Purpose, all_needs_of, needs_of
 from broker.policies.sizes import LIMITS, TRUST_LIMIT, Attach, TooLarge
 from broker.policies.statements import Statement
 from broker.policies.targets import ACCOUNT_PLACEHOLDER, ROLE_PLACEHOLDER, Target, resources
@@ -88,14 +88,21 @@ def trust(principals: Sequence[str], *, external_id: str = "", tagged: bool = Fa
 
 
 def wildcard(
-    products: Iterable[Product], *, purposes: frozenset[Purpose] = ALL_PURPOSES, user_roles: Sequence[str] = ()
+    products: Iterable[Product],
+    *,
+    purposes: frozenset[Purpose] = ALL_PURPOSES,
+    user_roles: Sequence[str] = (),
+    discovery: bool = False,
 ) -> list[Statement]:
-    """What a role needs for every database of these products that its account has: the page's own policies."""
+    """What a role needs for every database of these products that its account has: the page's own policies.
+
+    `discovery`: and what discovery calls beside, which reads more than the page's statements let it.
+    """
     roles = list(user_roles) or [USER_ROLE_PLACEHOLDER]
     return [
         _statement(need, roles if need.grain is Grain.USER_ROLES else ["*"])
         for product in dict.fromkeys(products)
-        for need in needs_of(product, purposes)
+        for need in needs_of(product, purposes, discovery=discovery)
     ]
 
 
@@ -104,7 +111,7 @@ def scoped(targets: Sequence[Target], *, purposes: frozenset[Purpose] = ALL_PURP
     statements: list[Statement] = []
     for product in dict.fromkeys(each.product for each in targets):
         these = [each for each in targets if each.product is product]
-        needs = needs_of(product, purposes, everything=True)
+        needs = all_needs_of(product, purposes)
         statements += [_statement(need, arns) for need in needs if (arns := _narrowed(need, these))]
     return statements
 

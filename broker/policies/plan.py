@@ -137,7 +137,7 @@ def _permissions(targets: Sequence[Target], matchers: Sequence[Found], wishes: W
     wide = [product for matcher in matchers for product in matcher.products]
     if wishes.wildcards:
         wide = [*(target.product for target in targets), *wide]
-    statements = wildcard(wide, purposes=wishes.purposes, user_roles=roles)
+    statements = wildcard(wide, purposes=wishes.purposes, user_roles=roles, discovery=bool(matchers))
     names = {statement["Sid"] for statement in statements}
     narrow = [statement for statement in scoped(targets, purposes=wishes.purposes) if statement["Sid"] not in names]
     return [*statements, *narrow]

@@ -11,6 +11,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from broker.ctl.__main__ import main
+from broker.discovery.observers import OBSERVERS
+from broker.policies.documents import wildcard
+from tollbridge.model import Product
 
 ROLE = "arn:aws:iam::222222222222:role/example-role"
 OTHER = "arn:aws:iam::333333333333:role/team/other"
@@ -186,3 +189,24 @@ def test_a_database_that_is_not_registered_is_named_with_those_that_are(config: 
     answer = run("--config", config, "--database", "order")
     assert answer.exit_code == 2
     assert "orders, cache, warehouse" in answer.stderr
+
+
+@pytest.mark.parametrize("product", sorted(OBSERVERS))
+def test_what_discovery_calls_is_in_the_policy_that_a_matcher_needs(product: Product) -> None:
+    observer = OBSERVERS[product]
+    calls = {listing.permission for listing in observer.listings}
+    calls |= {listing.then.action for listing in observer.listings if listing.then}
+    calls |= {observer.tags.action} if observer.tags else set()
+    allowed: set[str] = set()
+    for statement in wildcard([product], discovery=True):
+        action = statement["Action"]
+        allowed |= {action} if isinstance(action, str) else set(action)  # type: ignore[call-overload]
+    assert calls <= allowed
+
+
+def test_discovery_adds_to_the_page_only_when_asked_for() -> None:
+    def sids(*more: str) -> set[str]:
+        said = statements("--types", "rdsproxy,elasticache", *more)
+        return set(said)
+
+    assert sids("--discovery") - sids() == {"RDSProxyDiscover", "ElastiCacheDiscover"}
