@@ -30,8 +30,6 @@ def open_connection(door: Door) -> Script[PeerFacts | None]:
     """TLS with the client, if it begins with that. Returns its facts; None in plaintext."""
     first = yield from peek(CLIENT, 3)
     if first[:2] != TLS_HANDSHAKE or first[2] == 0:
-        if door.tls_required:
-            raise Refused(Reason.CLIENT_TLS_REQUIRED, f"listener {door.name!r} takes no plaintext: add tls=true")
         return None
     if not door.tls_available:
         raise Refused(Reason.FEATURE_REFUSED, f"listener {door.name!r} has no TLS: connect with tls=false")
@@ -43,6 +41,8 @@ def establish(door: Door, voice: Voice) -> Script[Outcome]:
     facts = yield from open_connection(door)
     header = yield from peek_header(CLIENT)
     voice.heard(header)
+    if door.tls_required and facts is None:  # not sooner: a driver hears nothing that answers none of its questions
+        raise Refused(Reason.CLIENT_TLS_REQUIRED, f"listener {door.name!r} takes no plaintext: add tls=true")
     asked: Message | None = None
     if (yield from _says_hello(header.length, header.opcode)):
         asked = yield from read_message(CLIENT)

@@ -19,6 +19,8 @@ from proxy.model import SealedGrant
 from tollbridge.reasons import Reason
 
 MESSAGE_LIMIT: Final = 2_000
+SECRET_CHARACTERS: Final = 16
+"""So many characters of a secret in a row are taken for the secret."""
 TEXT_LIMIT: Final = 300
 """Characters of a server's own error that are repeated."""
 NOBODY: Final = Header(0, 0, 0, OP_MSG)
@@ -103,12 +105,14 @@ NATIVE_ROWS: Final[Mapping[Reason, NativeRow]] = MappingProxyType(dict(_rows()))
 
 
 class ServerError(Refused):
-    """The server refused a step of the login; its own words go to the client."""
+    """The server refused a step of the login; its own words go to the client, unless they repeat one of `secrets`."""
 
-    def __init__(self, answer: Mapping[str, Element]) -> None:
+    def __init__(self, answer: Mapping[str, Element], *secrets: str) -> None:
         said = answer.get("errmsg")
         code = answer.get("code")
-        self.text = (said.text() if said and said.kind == bson.STRING else "no reason given")[:TEXT_LIMIT]
+        words = said.text() if said and said.kind == bson.STRING else "no reason given"
+        quotes = any(secret and secret[:SECRET_CHARACTERS] in words for secret in secrets)
+        self.text = "(an error that quotes the proof; not shown)" if quotes else words[:TEXT_LIMIT]
         self.code = int(code.number()) if code and code.kind in (bson.INT32, bson.INT64) else 0
         super().__init__(Reason.DATABASE_REFUSED, f"the database refused the login: {self.text} (code {self.code})")
 

@@ -22,6 +22,8 @@ NO_CHANNEL_BINDING: Final = 110
 """'n', for gs2-cb-flag."""
 HOST_MAX: Final = 255
 EXTERNAL: Final = "$external"
+SIGNATURE_CHARACTERS: Final = 64
+"""The signature, which ends an Authorization header."""
 AUTHENTICATION_FAILED: Final = frozenset({18, 11, 13})
 """AuthenticationFailed, UserNotFound, Unauthorized: what a server says of a proof it did not take."""
 
@@ -94,7 +96,7 @@ def log_in(request: Request, grant: SealedGrant) -> Script[Entered]:
         database=EXTERNAL,
     )
     if not _ok(done):
-        raise _rejection(done)
+        raise _rejection(done, proof.authorization.reveal()[-SIGNATURE_CHARACTERS:], proof.session_token.reveal())
     if "done" not in done or not _truth(done["done"]):
         raise PeerViolation(UPSTREAM, "a login that goes on after its last step")
     return Entered(hello=said, limits=limits)
@@ -138,9 +140,9 @@ def _challenge(answer: dict[str, Element], nonce: bytes) -> tuple[bytes, str]:
     return server_nonce, host
 
 
-def _rejection(answer: dict[str, Element]) -> ServerError:
-    error = ServerError(answer)
-    return CredentialRejected(answer) if error.code in AUTHENTICATION_FAILED else error
+def _rejection(answer: dict[str, Element], *secrets: str) -> ServerError:
+    error = ServerError(answer, *secrets)
+    return CredentialRejected(answer, *secrets) if error.code in AUTHENTICATION_FAILED else error
 
 
 def _ok(answer: dict[str, Element]) -> bool:
