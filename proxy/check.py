@@ -19,9 +19,10 @@ from typing import Any, Final, TypeVar
 
 from proxy import app
 from proxy.catalog import Listing
-from proxy.engines import ENGINES
+from proxy.engines import ENGINES, HTTP_ENGINES, PROTOCOLS
 from proxy.errors import PeerViolation, Refused
 from proxy.grants import Wish, seal
+from proxy.http.probe import probe as http_probe
 from proxy.model import Location, SealedGrant
 from proxy.net.dial import Step
 from proxy.net.driver import Driver, Services
@@ -216,8 +217,7 @@ async def check(
                 clock=clock,
                 gate=app.make_gate(settings),
             )
-            engine = ENGINES[found.protocol]
-            probe = engine.probe(workload=workload, database=database, db_user=db_user, db_name=db_name)
+            probe = probe_of(found.protocol, workload=workload, database=database, db_user=db_user, db_name=db_name)
             driver = Driver(services, facts=LoginFacts(peer="check", door="check"), observer=report)
             try:
                 saw = await driver.run(noting(probe, report), PROBE_SECONDS)
@@ -233,6 +233,14 @@ async def check(
         except PeerViolation as violation:
             report.failed(violation.as_refusal())
     return report
+
+
+def probe_of(protocol: str, *, workload: str, database: str, db_user: str, db_name: str) -> Script[str]:
+    """The upstream half of a protocol that this proxy speaks."""
+    if protocol in HTTP_ENGINES:
+        engine = HTTP_ENGINES[protocol]
+        return http_probe(engine, workload=workload, database=database, db_user=db_user, db_name=db_name)
+    return ENGINES[protocol].probe(workload=workload, database=database, db_user=db_user, db_name=db_name)
 
 
 async def _find(client: Client, name: str, report: Report) -> Database:
@@ -251,7 +259,7 @@ async def _find(client: Client, name: str, report: Report) -> Database:
         near = listing.nearest(name)
         hint = f"did you mean {near!r}?" if near else "check its name and this proxy's row in the broker's `proxies:`"
         raise Refused(Reason.DATABASE_UNKNOWN, f"the broker lists no database {name!r} for this proxy: {hint}")
-    if found.protocol not in ENGINES:
+    if found.protocol not in PROTOCOLS:
         raise Refused(Reason.PRODUCT_UNSUPPORTED, f"this proxy does not speak {found.protocol}")
     report.done(
         DATABASE, f"{found.product} at {found.endpoint}, account {found.account_id or 'unknown'}, {found.region}"

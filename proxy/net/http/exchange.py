@@ -87,6 +87,7 @@ class Exchange:
         if holder.fresh_until > house.tick:
             self.granted()
         else:
+            self.client.awaits_answer()
             house.passes.want(holder, self)
 
     def complete(self, body: Body) -> None:
@@ -127,6 +128,7 @@ class Exchange:
             return
         upstream = lane.pool.take()
         if upstream is None:
+            client.awaits_answer()
             lane.pool.wait(self)
         elif not self.connected(upstream):
             lane.pool.put(upstream)

@@ -84,8 +84,11 @@ async def test_a_database_nobody_lists(house: House, tmp_path: Path) -> None:
     assert "did you mean 'orders'?" in detail
 
 
-async def test_a_protocol_this_proxy_does_not_speak(house: House, tmp_path: Path) -> None:
+async def test_a_protocol_this_proxy_does_not_speak(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A newer broker than proxy."""
+    monkeypatch.setattr("proxy.check.PROTOCOLS", ("postgres",))
     house.register(database("orders", protocol=Protocol.CASSANDRA))
     _, detail, reason, code = outcome(await checked(house, tmp_path, None))
     assert (reason, code) == (Reason.PRODUCT_UNSUPPORTED, 3)

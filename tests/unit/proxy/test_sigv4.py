@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy.http.target import tidy
+from proxy.http.target import canonical_path, tidy
 from proxy.sigv4 import EMPTY_SHA256, UNSIGNED_PAYLOAD, NoKey, Signer, Stamp, payload_hash
 from tollbridge.model import SigningKey
 from tollbridge.secret import Secret
@@ -115,3 +115,96 @@ def test_a_signer_prints_no_secret() -> None:
     signer.sign(STAMP, b"GET", b"/", b"", EMPTY_SHA256)
     assert "specials" not in repr(signer)
     assert "specials" not in str(signer)
+
+
+def suite(method: str, path: bytes, query: bytes = b"", *, body: bytes = b"", content_type: bytes = b"") -> bytes:
+    """The signature of a case of AWS's published test suite, which knows no session token."""
+    date, secret = "20150830", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+    key = SigningKey(
+        access_key_id="AKIDEXAMPLE",
+        session_token=Secret(""),
+        region="us-east-1",
+        service="service",
+        keys={date: Secret(derived(date, "us-east-1", "service", secret).hex())},
+    )
+    stamp = Stamp.of(datetime(2015, 8, 30, 12, 36, tzinfo=UTC))
+    lines = Signer(key, "example.amazonaws.com").sign(
+        stamp, method.encode(), canonical_path(path), query, payload_hash(body), content_type=content_type
+    )
+    return lines.rpartition(b"Signature=")[2].strip()
+
+
+VANILLA = b"5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
+
+
+@pytest.mark.parametrize(
+    ("path", "signature"),
+    [
+        pytest.param(b"/", VANILLA, id="get-vanilla"),
+        pytest.param(b"//", VANILLA, id="get-slash"),
+        pytest.param(b"/./", VANILLA, id="get-slash-dot-slash"),
+        pytest.param(b"/example/..", VANILLA, id="get-relative"),
+        pytest.param(b"/example1/example2/../..", VANILLA, id="get-relative-relative"),
+        pytest.param(
+            b"/./example",
+            b"ef75d96142cf21edca26f06005da7988e4f8dc83a165a80865db7089db637ec5",
+            id="get-slash-pointless-dot",
+        ),
+        pytest.param(
+            b"/example space/",
+            b"652487583200325589f1fba4c7e578f72c47cb61beeca81406b39ddec1366741",
+            id="get-space",
+        ),
+        pytest.param(
+            b"/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+            b"07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f",
+            id="get-unreserved",
+        ),
+        pytest.param(
+            "/\u1234".encode(), b"8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85", id="get-utf8"
+        ),
+    ],
+)
+def test_paths_of_awss_suite(path: bytes, signature: bytes) -> None:
+    """Normalized and encoded."""
+    assert suite("GET", path) == signature
+
+
+@pytest.mark.parametrize(
+    ("target", "signature"),
+    [
+        pytest.param(
+            b"/?Param2=value2&Param1=value1",
+            b"b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            id="get-vanilla-query-order-key-case",
+        ),
+        pytest.param(
+            b"/?Param1=value2&Param1=Value1",
+            b"eedbc4e291e521cf13422ffca22be7d2eb8146eecf653089df300a15b2382bd1",
+            id="get-vanilla-query-order-value",
+        ),
+        pytest.param(
+            b"/?Param1=value1",
+            b"a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb",
+            id="get-vanilla-empty-query-key",
+        ),
+        pytest.param(
+            b"/?%E1%88%B4=bar",
+            b"2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04",
+            id="get-vanilla-utf8-query",
+        ),
+    ],
+)
+def test_queries_of_awss_suite(target: bytes, signature: bytes) -> None:
+    """Sorted, and encoded in the one way."""
+    found = tidy(target)
+    assert suite("GET", found.path, found.canonical_query) == signature
+
+
+def test_posts_of_awss_suite() -> None:
+    """With a query, and with a body and its content type."""
+    assert suite("POST", b"/") == b"5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
+    query = b"28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"
+    assert suite("POST", b"/", b"Param1=value1") == query
+    form = suite("POST", b"/", body=b"Param1=value1", content_type=b"application/x-www-form-urlencoded")
+    assert form == b"ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"
