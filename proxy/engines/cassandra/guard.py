@@ -30,7 +30,9 @@ FIRST_LOOK: Final = 64
 _ASKED: Final = frozenset({wire.OPTIONS, wire.QUERY, wire.PREPARE, wire.EXECUTE, wire.REGISTER, wire.BATCH})
 """What a client may say once it is logged in."""
 _REQUEST: Final = struct.Struct(">BxxxBI").unpack_from
-_ANSWER: Final = struct.Struct(">BBxxBI").unpack_from
+_ANSWER: Final = struct.Struct(">HxxBII").unpack_from
+"""Version and flags, opcode, length, and what comes first in a body: a result's kind."""
+_ANSWER_BYTES: Final = 13
 
 
 class CassandraGuard(Guard):
@@ -39,6 +41,8 @@ class CassandraGuard(Guard):
     def __init__(self, version: int, here: Whereabouts) -> None:
         self._version = version
         self._answer_version = version | wire.RESPONSE
+        self._answer_begin = self._answer_version << 8
+        """Of a frame without flags."""
         self._here = here
         self._skip = 0
         """Bytes of the client's frame that is under way, still to come."""
@@ -119,24 +123,24 @@ class CassandraGuard(Guard):
         """From the begin of a frame: where the first one begins that must be looked at with care. At `size` or behind
         it when none does.
 
-        Most results name one table for all their columns, or none because the client has the columns already. Of
-        numbers the last byte is enough here: drivers act on small ones alone, and those take the careful way.
+        Most results name one table for all their columns, or none because the client has the columns already. Of the
+        flags that say so the last byte has all that anybody knows.
         """
-        version = self._answer_version
-        while size - at >= HEADER_BYTES:
-            said, flags, opcode, length = _ANSWER(data, at)
-            if said != version or flags or opcode == EVENT or length > FRAME_LIMIT:
+        begin = self._answer_begin
+        while size - at >= _ANSWER_BYTES:
+            said, opcode, length, kind = _ANSWER(data, at)
+            if said != begin or opcode == EVENT or length > FRAME_LIMIT:
                 return at
             if opcode == RESULT:
-                if at + 13 > size or (kind := data[at + 12]) == results.PREPARED:
-                    return at
-                if kind == results.ROWS and (
-                    at + 29 > size
-                    or not (
-                        (about := data[at + 16]) & results.NO_METADATA
-                        or (about == results.GLOBAL and data[at + 21 : at + 29] != results.SYSTEM)
-                    )
-                ):
+                if kind == results.ROWS:
+                    if at + 29 > size:
+                        return at
+                    about = data[at + 16]
+                    if not about & results.NO_METADATA and (
+                        about != results.GLOBAL or data[at + 21 : at + 29] == results.SYSTEM
+                    ):
+                        return at
+                elif kind == results.PREPARED:
                     return at
             at += HEADER_BYTES + length
         return at
