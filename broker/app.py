@@ -35,6 +35,7 @@ from broker.diagnose import Diagnoser
 from broker.discovery.making import make_sweeper
 from broker.discovery.model import Directory
 from broker.discovery.plan import cells
+from broker.discovery.verify import Verifier
 from broker.explain import Known
 from broker.grants import Grants, Lifetimes
 from broker.inforce import InForce
@@ -42,7 +43,7 @@ from broker.issuers import chain_of, make_issuers
 from broker.metrics import expose, expose_discovery, expose_registry, expose_reload
 from broker.model import Redshift, Sts
 from broker.registry.dynamic import DynamicDatabases
-from broker.registry.registrar import Registrar
+from broker.registry.registrar import Registrar, unverified
 from broker.registry.registry import Registry
 from broker.registry.sources import Sources
 from broker.registry.store import Store, StoreError
@@ -128,14 +129,6 @@ def build(
             lambda: in_force.operators,
         ),
     )
-    registrar = Registrar(
-        sources=sources,
-        terms=lambda: in_force.terms,
-        operators=lambda: in_force.operators,
-        audit=audit,
-        clock=clock,
-        dynamic=dynamic,
-    )
 
     sweeper = make_sweeper(
         settings.discovery,
@@ -148,6 +141,15 @@ def build(
         jitter=jitter,
         broker_name=settings.aws.session_name,
         sts_region=sts_region(settings),
+    )
+    registrar = Registrar(
+        sources=sources,
+        terms=lambda: in_force.terms,
+        operators=lambda: in_force.operators,
+        audit=audit,
+        clock=clock,
+        dynamic=dynamic,
+        verify=Verifier(sweeper.eyes) if directory is not None else unverified,
     )
     discovery = DiscoveryServicer(
         sweeper,
