@@ -84,6 +84,7 @@ class DynamoStore:
         self._create = create
         self._sleep = sleep
         self._jitter = jitter
+        self._closed = False
         self._calls = Calls(
             name="registry table", clock=clock, counters=counters, skew=skew, workers=_WORKERS, sleep=sleep
         )
@@ -176,6 +177,7 @@ class DynamoStore:
 
     async def close(self) -> None:
         """See Store."""
+        self._closed = True
         self._calls.close()
 
     async def _present(self, kind: str, names: Sequence[str]) -> dict[str, Item]:
@@ -299,6 +301,8 @@ class DynamoStore:
             return {}
 
     async def _call(self, name: str, operation: _Operation) -> Mapping[str, Any]:
+        if self._closed:
+            raise StoreError(f"table {self._table} is let go of: the broker is stopping")
         place = Place(partition="aws", region=self._region, account_id="*")
         try:
             base = await self._base()

@@ -48,6 +48,7 @@ class SqliteStore:
         self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry file")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """See Store. Makes the directory and the file."""
@@ -77,12 +78,17 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See Store."""
+        if self._closed:
+            return
+        self._closed = True
         if self._connection is not None:
-            await self._run(self._connection.close)
-            self._connection = None
+            # Behind whatever is under way on that thread.
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
+        if self._closed:
+            raise StoreError(f"the registry's file {self._path} is closed: the broker is stopping")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError) as error:

@@ -124,3 +124,11 @@ async def test_the_loop_goes_on_while_another_process_holds_the_file(store: Sqli
         holder.execute("ROLLBACK")
     assert writing.result()[0].revision == 1
     holder.close()
+
+
+async def test_a_follower_that_asks_while_the_broker_stops_hears_that_it_is_closed(store: SqliteStore) -> None:
+    """And not of a thread pool that takes no more work, which would look like a bug."""
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreError, match="is closed: the broker is stopping"):
+        await store.mark(KIND)
