@@ -132,6 +132,15 @@ def test_the_largest_batch_that_is_legal_passes(http_bridge: Bridge, table: str)
     assert sum(len(item["wide"]["S"]) for item in found["Responses"][table]) == 25 * len(WIDE)
 
 
+def test_a_request_larger_than_any_legal_one_is_refused_in_dynamodbs_words(http_bridge: Bridge, table: str) -> None:
+    client = dynamodb(http_bridge)
+    puts = [{"PutRequest": {"Item": {**key(number), "wide": {"S": WIDE * 2}}}} for number in range(25)]
+    with pytest.raises(ClientError) as caught:
+        client.batch_write_item(RequestItems={table: puts})
+    assert caught.value.response["Error"]["Code"] == "RequestEntityTooLarge"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
 def test_transactions_are_all_or_nothing(http_bridge: Bridge, table: str) -> None:
     client = dynamodb(http_bridge)
     client.put_item(TableName=table, Item=key(1))
