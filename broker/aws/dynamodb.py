@@ -282,7 +282,6 @@ class DynamoStore:
                     LocalSecondaryIndexes=[
                         {"IndexName": _INDEX, "KeySchema": keys("changed"), "Projection": {"ProjectionType": "ALL"}}
                     ],
-                    SSESpecification={"Enabled": True},
                 )
             )
         except ClientError as error:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from broker.app import build
 from broker.audit import Counters
@@ -17,10 +18,10 @@ from broker.auditfile import AuditFile
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
 from broker.running import Broker
-from broker.settings import load
+from broker.settings import derive, load
 from tests.contract.house import APP, House, eventually
 from tests.unit.broker.issuers.fakes import FakeRedshift
-from tollbridge.client import Client, RpcFailed
+from tollbridge.client import Client, PolicyChanged, RpcFailed, Synced, Upsert
 from tollbridge.process.lifecycle import SystemClock
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
@@ -257,3 +258,30 @@ def test_the_audit_file_is_opened_again_after_it_was_moved(tmp_path: Path) -> No
     assert (tmp_path / "audit.log.1").read_text() == "one\n"
     assert (tmp_path / "audit.log").read_text() == "two\n"
     assert (tmp_path / "audit.log").stat().st_mode & 0o077 == 0o040
+
+
+async def test_another_configuration_reaches_who_watches_and_who_logs_in(house: House, sts: FakeSts) -> None:
+    """A static database more and a rule less, without a restart: the watch says the first, a login hears the second."""
+    async with running(house, sts) as it, it.client() as client:
+        watch = client.watch_databases()
+        while not isinstance(await anext(watch), Synced):
+            pass
+        config = house.folder / "broker.yaml"
+        more = yaml.safe_load(config.read_text())
+        (database,) = more["db_service"]["databases"]
+        late = {**database, "name": "late", "uri": database["uri"].replace("orders", "late")}
+        more["db_service"]["databases"].append(late)
+        config.write_text(yaml.safe_dump(more))
+        settings = load(config).value
+        await it.broker.in_force.replace(settings, derive(settings))
+        news = await anext(watch)
+        assert isinstance(news, Upsert)
+        assert news.database.name == "late"
+        assert (await client.issue_credential("late", "app")).endpoint.host.startswith("late.")
+        more["access"]["rules"] = []
+        config.write_text(yaml.safe_dump(more))
+        settings = load(config).value
+        await it.broker.in_force.replace(settings, derive(settings))
+        assert isinstance(await anext(watch), PolicyChanged)
+        with pytest.raises(RpcFailed):
+            await client.issue_credential("late", "app")
