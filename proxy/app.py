@@ -169,6 +169,8 @@ class ProxyApp:
                 grants=self.grants,
                 catalog=self.catalog,
                 audit=self._writer,
+                http=self.http,
+                http_listeners=[row for row in self.listeners if isinstance(row, HttpListener)],
                 draining=lambda: lifecycle.is_draining,
             )
         )
@@ -267,6 +269,7 @@ class ProxyApp:
                 http=self.http,
                 max_connections=row.limits.max_connections,
                 client_tls=client_tls,
+                audited=lambda database: settings.limits_of(database).audit_requests,
             )
         return Listener(
             door=make_door(row),

@@ -3,6 +3,8 @@
     session.start    who, from where, into what, under which decision, reused or fresh
     session.end      how it ended, for how long, how many bytes
     session.refused  the reason and the message the client got
+    request          of services that are asked over HTTP, where `audit_requests` is set: what, its answer's status, how
+                     many bytes, how long
 
 Lines join the broker's on `decision_id`. No field holds a secret: what an engine notes and what a client calls itself
 is bounded here, and passwords never reach this module.
@@ -25,7 +27,7 @@ from typing import Final, TextIO
 
 from proxy.errors import Refused
 from proxy.model import SealedGrant
-from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.events import LoginFacts, RequestDone, SessionEnd, SessionRefusal, SessionStart
 from proxy.net.services import Grants
 from tollbridge.clock import Clock
 from tollbridge.model import Credential, StsChallenge, StsProof
@@ -53,12 +55,15 @@ NOTES: Final = "notes"
 LOGIN_SECONDS: Final = "login_seconds"
 SECONDS: Final = "seconds"
 ENDED_BY: Final = "ended_by"
+METHOD: Final = "method"
+STATUS: Final = "status"
 BYTES_TO_CLIENT: Final = "bytes_to_client"
 BYTES_TO_UPSTREAM: Final = "bytes_to_upstream"
 
 SESSION_START: Final = "session.start"
 SESSION_END: Final = "session.end"
 SESSION_REFUSED: Final = "session.refused"
+REQUEST: Final = "request"
 
 MAX_VALUE: Final = 256
 """Characters of a value a client chose: a login name, a note. A workload can be longer: SPIFFE allows 2,048 bytes."""
@@ -142,7 +147,7 @@ class Writer:
 
 
 class AuditLog:
-    """Implements `proxy.net`'s `SessionLog`."""
+    """Implements `proxy.net`'s `SessionLog` and `RequestLog`."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
@@ -176,6 +181,21 @@ class AuditLog:
                 REASON: str(event.reason),
                 MESSAGE: _cut(event.message, MAX_MESSAGE),
                 LOGIN_SECONDS: round(event.seconds, 4),
+            },
+        )
+
+    def on_request(self, event: RequestDone) -> None:
+        """What was asked, and how it was answered. Never a body."""
+        self._write(
+            REQUEST,
+            event.facts,
+            {
+                METHOD: event.method,
+                **{name: _cut(value, MAX_MESSAGE) for name, value in event.names.items()},
+                STATUS: event.status,
+                BYTES_TO_CLIENT: event.bytes_to_client,
+                BYTES_TO_UPSTREAM: event.bytes_to_upstream,
+                SECONDS: round(event.seconds, 4),
             },
         )
 

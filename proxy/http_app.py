@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proxy.engine import HttpEngine
 from proxy.http_settings import HttpListenerSettings
 from proxy.model import Door
 from proxy.net.bind import Bind
 from proxy.net.counters import Counters
-from proxy.net.events import SessionLog
+from proxy.net.events import RequestLog
 from proxy.net.http.house import HttpCounters, HttpLimits
 from proxy.net.http.listener import HttpListener
 from proxy.net.http.pool import PoolLimits
@@ -22,11 +24,12 @@ def make_http_listener(
     engine: HttpEngine,
     where: Bind,
     services: Services,
-    log: SessionLog,
+    log: RequestLog,
     counters: Counters,
     http: HttpCounters,
     max_connections: int,
     client_tls: ClientTls | None,
+    audited: Callable[[str], bool],
 ) -> HttpListener:
     """One door for HTTP."""
     return HttpListener(
@@ -39,6 +42,7 @@ def make_http_listener(
         http=http,
         max_connections=max_connections,
         client_tls=client_tls,
+        audited=audited,
         limits=HttpLimits(
             head_seconds=settings.head_seconds,
             idle_seconds=settings.idle_seconds,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
@@ -16,6 +16,8 @@ from proxy.grants import GrantCache
 from proxy.net.counters import LOGIN_BUCKETS
 from proxy.net.counters import Counters as NetCounters
 from proxy.net.gate import Gate
+from proxy.net.http.house import HttpCounters
+from proxy.net.http.listener import HttpListener
 from tollbridge.process import telemetry
 from tollbridge.process.telemetry import LabelValues
 
@@ -25,6 +27,8 @@ DIRECTION: Final = "direction"
 RESULT: Final = "result"
 DATABASE: Final = "database"
 REASON: Final = "reason"
+STATUS: Final = "status"
+WHERE: Final = "where"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class Sources:
     catalog: Catalog
     audit: Writer
     draining: Callable[[], bool]
+    http: HttpCounters = field(default_factory=HttpCounters)
+    http_listeners: Sequence[HttpListener] = ()
 
 
 class Metrics(telemetry.Counters):
@@ -66,6 +72,7 @@ class Metrics(telemetry.Counters):
             [OUTCOME],
         )
         self._of_databases(sources.gate)
+        self._of_http(sources)
         counter("tollbridge_proxy_faults", "Connections ended by a bug of the proxy.", lambda: net.crashes)
         counter("tollbridge_proxy_relayed_bytes", "Bytes relayed in sessions.", self._relayed, [DIRECTION])
         counter(
@@ -121,6 +128,52 @@ class Metrics(telemetry.Counters):
                 for reason, count in row.counters.refused.items()
             },
             [DATABASE, REASON],
+        )
+
+    def _of_http(self, sources: Sources) -> None:
+        http, listeners = sources.http, sources.http_listeners
+        counter, gauge = self.read_counter, self.read_gauge
+        counter(
+            "tollbridge_proxy_http_answers",
+            "Answers to requests over HTTP, by status; those of the proxy itself among them.",
+            lambda: {(str(status),): float(count) for status, count in http.answers.items()},
+            [STATUS],
+        )
+        counter(
+            "tollbridge_proxy_http_refused",
+            "Requests over HTTP that the proxy itself answered, by Reason.",
+            lambda: {(reason,): float(count) for reason, count in http.refused.items()},
+            [REASON],
+        )
+        counter(
+            "tollbridge_proxy_http_repeated",
+            "Requests sent a second time: `signature` was refused and made anew, `connection` broke before an answer.",
+            lambda: {("signature",): float(http.resigned), ("connection",): float(http.repeated)},
+            [WHY],
+        )
+        counter("tollbridge_proxy_http_aborted", "Answers that broke off after they had begun.", lambda: http.aborted)
+        counter(
+            "tollbridge_proxy_http_upstream_uses",
+            "Connections that requests over HTTP went over: `new` ones and those that were `kept`.",
+            lambda: {
+                ("new",): float(sum(row.pools.counters.dialled for row in listeners)),
+                ("kept",): float(sum(row.pools.counters.reused for row in listeners)),
+            },
+            [RESULT],
+        )
+        gauge(
+            "tollbridge_proxy_http_upstream_connections",
+            "Open connections to upstreams over HTTP, idle ones included.",
+            lambda: sum(row.pools.connections for row in listeners),
+        )
+        gauge(
+            "tollbridge_proxy_http_buffered_bytes",
+            "Room that requests' bodies have taken: in `memory` and in the `spool` directory.",
+            lambda: {
+                ("memory",): float(sum(row.buffered()[0] for row in listeners)),
+                ("spool",): float(sum(row.buffered()[1] for row in listeners)),
+            },
+            [WHERE],
         )
 
     def collect(self) -> Iterable[Metric]:

@@ -87,6 +87,8 @@ class SessionLimits(Section):
     wait_seconds: Annotated[float, Field(ge=0, le=60)] = WAIT_SECONDS
     """How long a login may wait for one of these two before it is refused; never over half of what its
     `handshake_seconds` leave."""
+    audit_requests: bool = False
+    """Write an audit line for each request to a database that is asked over HTTP: what, status, bytes, duration."""
 
 
 class TrustSettings(Section):

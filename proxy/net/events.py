@@ -1,4 +1,4 @@
-"""What the network side tells the audit log: three frozen events and the log they go to."""
+"""What the network side tells the audit log: frozen events and the log they go to."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ class SessionRefusal:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDone:
+    """One request of an HTTP session, where its database wants them in the log."""
+
+    facts: LoginFacts
+    method: str
+    names: Mapping[str, str]
+    """What the engine says it is: target, path, table, index. Never content."""
+    status: int
+    bytes_to_client: int
+    """Of the answer's body."""
+    bytes_to_upstream: int
+    """Of the request's body."""
+    seconds: float
+    """From the whole request's head to the end of its answer."""
+
+
 class SessionLog(Protocol):
     """Where the events go. Called on the event loop: must not block. What it raises ends only that connection."""
 
@@ -75,3 +92,9 @@ class SessionLog(Protocol):
     def on_end(self, event: SessionEnd) -> None: ...
 
     def on_refusal(self, event: SessionRefusal) -> None: ...
+
+
+class RequestLog(SessionLog, Protocol):
+    """The same for HTTP listeners."""
+
+    def on_request(self, event: RequestDone) -> None: ...

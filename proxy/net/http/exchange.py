@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -41,7 +42,6 @@ class Exchange:
     plan: Plan | None = None
     payload: bytes = b""
     """The body's hash, as it is signed."""
-    received: int = 0
     sent: int = 0
     status: int = 0
     wait_until: float = 0.0
@@ -70,7 +70,6 @@ class Exchange:
     def run(self, body: bytes) -> None:
         """The request is complete, and small."""
         self.small = body
-        self.received = len(body)
         self._complete = True
         self.open()
 
@@ -84,6 +83,8 @@ class Exchange:
             except Refused as refusal:
                 self.refused(refusal)
                 return
+        if holder.audited and not self.began_at:
+            self.began_at = asyncio.get_running_loop().time()
         if holder.fresh_until > house.tick:
             self.granted()
         else:
@@ -101,7 +102,6 @@ class Exchange:
         """Nothing of the request is needed any more."""
         self.ended = True
         if self.body is not None:
-            self.received = self.body.size
             self.body.close()
 
     def granted(self) -> None:
@@ -270,12 +270,16 @@ class Exchange:
             return
         self.refused(refusal)
 
-    def abandon(self) -> None:
+    def leave(self) -> None:
         """Nobody wants the answer any more."""
-        self.close()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abandon()
+
+    def abandon(self) -> None:
+        """Nobody wants anything of this any more."""
+        self.close()
+        self.leave()
 
     def _begin_answer(self, head: ResponseHead) -> None:
         self.status = head.status

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from proxy.engine import HttpEngine
 from proxy.model import Door
 from proxy.net.counters import Counters
-from proxy.net.events import SessionLog
+from proxy.net.events import RequestLog
 from proxy.net.http.bodies import Budget
 from proxy.net.http.pool import Pools
 
@@ -51,10 +51,6 @@ class HttpCounters:
     """Requests sent again with a fresh grant, or a corrected clock."""
     repeated: int = 0
     """Requests sent again because their connection broke before an answer."""
-    bytes_in: int = 0
-    """Of requests' bodies."""
-    bytes_out: int = 0
-    """Of answers' bodies."""
     aborted: int = 0
     """Answers that the client saw broken off."""
 
@@ -68,7 +64,7 @@ class House:
     passes: Passes
     pools: Pools
     limits: HttpLimits
-    log: SessionLog
+    log: RequestLog
     counters: Counters
     http: HttpCounters
     budget: Budget

@@ -131,8 +131,8 @@ class Inbound:
         """The answer is written."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.close()
             self.visit.answered(exchange)
+            exchange.close()
         self.link.part()
         if self._last or self._intake is not None:
             self.close()
@@ -154,7 +154,7 @@ class Inbound:
         if exchange is not None:
             exchange.status = reply.status
             exchange.answering = True
-            exchange.abandon()
+            exchange.leave()
         self.finished()
 
     def violated(self, violation: PeerViolation) -> None:

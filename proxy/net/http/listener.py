@@ -18,7 +18,7 @@ from proxy.model import Door, PeerFacts
 from proxy.net.bind import BACKLOG, Bind, TcpBind, bind
 from proxy.net.channel import LINGER_SECONDS
 from proxy.net.counters import Counters
-from proxy.net.events import LoginFacts, SessionLog
+from proxy.net.events import LoginFacts, RequestLog
 from proxy.net.http.bodies import Budget
 from proxy.net.http.house import House, HttpCounters, HttpLimits
 from proxy.net.http.inbound import Inbound
@@ -48,14 +48,16 @@ class HttpListener:
         engine: HttpEngine,
         where: Bind,
         services: Services,
-        log: SessionLog,
+        log: RequestLog,
         counters: Counters,
         http: HttpCounters,
         max_connections: int = 1000,
         limits: HttpLimits,
         pool_limits: PoolLimits,
         client_tls: ClientTls | None = None,
+        audited: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`audited`: whether each request to a database is written down."""
         self.door = door
         self.port = 0
         """The TCP port in use, once bound."""
@@ -107,8 +109,12 @@ class HttpListener:
         """For metrics."""
         return self._house.pools
 
+    def buffered(self) -> tuple[int, int]:
+        """Room that bodies have taken, in memory and in files."""
+        return self._house.budget.used, self._house.spool.used
+
     def live_bytes(self) -> tuple[int, int]:
-        """To clients and to upstreams, of the requests that are done; see `HttpCounters`."""
+        """To clients and to upstreams, of what is not in the counters yet: they have every request that is done."""
         return 0, 0
 
     async def run(self) -> None:

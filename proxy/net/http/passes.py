@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.engine import HttpEngine
@@ -85,10 +86,12 @@ class Lane:
 class Pass:
     """What one workload has for one role in one database."""
 
-    def __init__(self, workload: str, database: str, db_user: str) -> None:
+    def __init__(self, workload: str, database: str, db_user: str, *, audited: bool) -> None:
         self.workload = workload
         self.database = database
         self.db_user = db_user
+        self.audited = audited
+        """Each request is written down."""
         self.grant: SealedGrant | None = None
         self.fresh_until = float("-inf")
         self.key: SigningKey | None = None
@@ -109,7 +112,10 @@ class Passes:
         pools: Pools,
         clock: Clock,
         spawn: Spawn,
+        audited: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`audited`: whether each request to a database is written down."""
+        self._audited = audited
         self._engine = engine
         self._grants = grants
         self._pools = pools
@@ -122,7 +128,7 @@ class Passes:
         key = (workload, database, db_user)
         found = self._passes.get(key)
         if found is None:
-            found = self._passes[key] = Pass(*key)
+            found = self._passes[key] = Pass(*key, audited=self._audited(database))
             if len(self._passes) > PASSES_LIMIT:
                 self._passes.popitem(last=False)
         else:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from typing import Final
 
 from proxy.errors import Refused
-from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.events import LoginFacts, RequestDone, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.http.bodies import MemoryBody
 from proxy.net.http.exchange import Exchange
 from proxy.net.http.house import House
 from proxy.net.http.passes import Pass
+
+KNOWN_BYTES: Final = 64 * 1024
+"""Of a body, in which an engine looks for the name of a table."""
 
 
 class Visit:
@@ -40,18 +46,41 @@ class Visit:
             credential_id=grant.credential_id,
             reused=grant.reused,
         )
+        counters = self._house.counters
+        counters.login("ok")
+        counters.sessions_open += 1
         self._house.log.on_start(SessionStart(facts=self.facts, seconds=0.0))
 
     def answered(self, exchange: Exchange) -> None:
         """A request is done."""
-        counters = self._house.http
-        counters.requests += 1
-        counters.answers[exchange.status] = counters.answers.get(exchange.status, 0) + 1
-        counters.bytes_in += exchange.received
-        counters.bytes_out += exchange.sent
+        http, counters = self._house.http, self._house.counters
+        http.requests += 1
+        http.answers[exchange.status] = http.answers.get(exchange.status, 0) + 1
+        body, sent = exchange.body, exchange.sent
+        received = len(exchange.small) if body is None else body.size
+        counters.bytes_to_upstream += received
+        counters.bytes_to_client += sent
         self._requests += 1
-        self._bytes_in += exchange.received
-        self._bytes_out += exchange.sent
+        self._bytes_in += received
+        self._bytes_out += sent
+        if exchange.holder is not None and exchange.holder.audited:
+            self._write_down(exchange, received)
+
+    def _write_down(self, exchange: Exchange, received: int) -> None:
+        plan = exchange.plan
+        body = exchange.body
+        known = b"".join(body.parts[:2]) if isinstance(body, MemoryBody) else exchange.small
+        self._house.log.on_request(
+            RequestDone(
+                facts=self.facts,
+                method=exchange.method.decode("ascii", "replace"),
+                names={} if plan is None else self._house.engine.facts(exchange.head, plan, known[:KNOWN_BYTES]),
+                status=exchange.status,
+                bytes_to_client=exchange.sent,
+                bytes_to_upstream=received,
+                seconds=asyncio.get_running_loop().time() - exchange.began_at,
+            )
+        )
 
     def refused(self, refusal: Refused, holder: Pass | None) -> None:
         """The proxy itself answered a request with this."""
@@ -69,6 +98,8 @@ class Visit:
         if self.holder is None:
             return
         self.holder = None
+        self._house.counters.sessions_open -= 1
+        self._house.counters.session_ended(ended)
         self._house.log.on_end(
             SessionEnd(
                 facts=replace(self.facts, notes={"requests": str(self._requests)}),
