@@ -16,13 +16,14 @@ from pydantic import ConfigDict, Field
 
 from broker.access.load import AccessSection, OperatorSection, ProxySection, check_db_names, load_policy
 from broker.access.model import Policy
-from broker.access.operators import Operators
+from broker.access.operators import Operators, Power
 from broker.discovery.load import DiscoverySection, check_matchers, load_matchers
 from broker.discovery.model import Matcher
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.arns import parse_role_arn, partition_of_region
 from broker.registry.documents import Terms
 from broker.registry.links import AccountLink, AccountLinks
+from broker.registry.section import RegistrySection
 from broker.registry.static import external_id_problem, register_static
 from broker.teleport import REGION_HINT, ROLE_HINT, DbService
 from tollbridge.process import settings as loader
@@ -191,42 +192,6 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class DynamoDbSection(Section):
-    """`registry.dynamodb:` the table that several brokers share."""
-
-    table: str = Field(default="", pattern=r"^([A-Za-z0-9_.-]{3,255})?$", description="Name of the table.")
-    region: str = Field(default="", description="Region of the table. Empty: aws.region.")
-    create_table: bool = Field(
-        default=False, description="Create the table when it does not exist (needs dynamodb:CreateTable)."
-    )
-
-    def findings(self) -> Iterable[Finding]:
-        """A region, if any, is one; options belong to a table."""
-        if self.region and not partition_of_region(self.region):
-            yield Finding(self.at("region"), f"{self.region!r} is not a region of AWS", REGION_HINT)
-        if not self.table and (self.region or self.create_table):
-            yield Finding(self.at("table"), "is required", "such as tollbridge")
-
-
-class RegistrySection(Section):
-    """`registry:` where dynamic and discovered databases are kept."""
-
-    file: str = Field(
-        default="/var/lib/tollbridge/registry.db",
-        description="SQLite file, made when needed, readable by its owner alone. With dynamodb: the copy that is used "
-        "while the table cannot be reached.",
-    )
-    dynamodb: DynamoDbSection = Field(
-        default_factory=DynamoDbSection, description="For several brokers: a table in the broker's own account."
-    )
-
-    def findings(self) -> Iterable[Finding]:
-        """A path that does not depend on where the broker was started."""
-        if not self.file.startswith("/"):
-            message = f"must be an absolute path, not {self.file!r}"
-            yield Finding(self.at("file"), message, "such as /var/lib/tollbridge/registry.db")
-
-
 class LimitsSection(Section):
     """`limits:` bounds that protect the broker; the defaults suit a thousand proxies."""
 
@@ -292,6 +257,7 @@ class Settings(Section):
         """What concerns several sections."""
         yield from self._absent()
         yield from self._links()
+        yield from self._registry()
         links = AccountLinks(section.link() for section in self.account_links)
         databases, found = register_static(self.db_service, links)
         yield from found
@@ -325,6 +291,23 @@ class Settings(Section):
                 elif other is not link and other.origins & link.origins:
                     message = f"account links {other.name!r} and {link.name!r} both name {arn} for the same databases"
                     yield Finding(place, message, "name the role in one of them, or give them different `for`")
+
+    def _registry(self) -> Iterator[Finding]:
+        registrars = [row for row in self.operators if Power.REGISTER in row.may]
+        if registrars and not self.db_service.resources:
+            message = "may register, but db_service.resources is empty: this broker takes no dynamic databases"
+            yield Finding(registrars[0].at("may"), message, 'add resources: [{labels: {"*": "*"}}]', warning=True)
+        linked = any(Origin.DYNAMIC in link.origins for link in self.account_links)
+        if (
+            self.db_service.resources
+            and not linked
+            and not any(row.aws.assume_role_arn for row in self.db_service.resources)
+        ):
+            message = "no account link is for dynamic databases: they can be of the broker's own account only"
+            yield Finding(self.db_service.at("resources"), message, "add account_links", warning=True)
+        if self.registry.dynamodb.table and not self.keeps_a_registry:
+            message = "is not used: neither db_service.resources nor db_service.aws asks for anything to be kept"
+            yield Finding(self.registry.dynamodb.at("table"), message, warning=True)
 
     def _twice(self, section: str, key: str, values: list[str]) -> Iterator[Finding]:
         for index, value in enumerate(values):

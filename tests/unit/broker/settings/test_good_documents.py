@@ -129,6 +129,25 @@ def test_a_link_for_other_origins_gives_nothing() -> None:
     assert database.access.external_id == Secret("example-external-id")
 
 
+def warned(text: str) -> set[str]:
+    """Paths of the warnings about a registry."""
+    paths = {warning.path for warning in load_text(text, Settings).warnings}
+    return {path for path in paths if path.startswith(("operators", "registry", "db_service.resources"))}
+
+
+def test_halves_of_a_registry_are_named() -> None:
+    """Each is right by itself and does nothing."""
+    operator = "operators: [{caller: ops, may: [view, register]}]\n"
+    link = "account_links: [{name: a, role_arns: ['arn:aws:iam::222222222222:role/example-role']}]\n"
+    resources = "db_service: {resources: [{labels: {'*': '*'}}]}\n"
+    table = "registry: {dynamodb: {table: tollbridge}}\n"
+    assert warned(operator + table) == {"operators[0].may", "registry.dynamodb.table"}
+    assert warned(resources) == {"db_service.resources"}
+    assert warned(operator + link + resources + table) == set()
+    role = "{assume_role_arn: 'arn:aws:iam::222222222222:role/x'}"
+    assert warned(f"db_service: {{resources: [{{labels: {{a: b}}, aws: {role}}}]}}\n") == set()
+
+
 def test_two_external_ids_for_one_role_are_a_warning_between_databases() -> None:
     """A trust policy may accept both for a time; a link, which speaks for the role, may not be contradicted."""
     second = (
