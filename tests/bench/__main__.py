@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bench import http, mysql, postgres, redis
+from tests.bench import cassandra, http, mongodb, mysql, postgres, redis
 from tests.bench.report import Bench, write
 from tests.bench.runner import Options
 
@@ -17,6 +17,8 @@ SUITES: Mapping[str, Callable[[Path, Options], list[Bench]]] = {
     "mysql": mysql.measure,
     "redis": redis.measure,
     "http": http.measure,
+    "cassandra": cassandra.measure,
+    "mongodb": mongodb.measure,
 }
 
 
