@@ -20,7 +20,7 @@ from broker.registry.store import DATABASES, Item, Store
 from tollbridge.clock import Clock
 
 _FEW: Final = 8
-"""So many documents are judged on the loop: about 3 ms each. More go to a thread."""
+"""So many documents are judged on the loop: about a millisecond each. More go to a thread."""
 
 
 @dataclass(frozen=True, slots=True)

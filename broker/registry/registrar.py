@@ -5,8 +5,7 @@ databases is asked here, by their labels.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -186,6 +185,10 @@ class Registrar:
         if judged.errors or judged.database is None:
             raise DocumentRefused(judged.name, judged.problems)
         self._check(caller, judged.name, judged.labels)
+        displaced = self._sources.snapshot.by_name.get(judged.name)
+        if displaced is not None and displaced.origin is Origin.DISCOVERED:
+            # Dynamic beats discovered: whoever takes a name must be allowed to touch whose it is.
+            self._check(caller, judged.name, displaced.facts.labels)
         if problems := await self._verify(judged.database):
             raise DocumentRefused(judged.name, problems)
         return judged
@@ -233,12 +236,13 @@ class Registrar:
             )
         return self._dynamic
 
-    def _check(self, caller: str, name: str, labels: object) -> None:
-        if not isinstance(labels, dict) or not self._operators().may_for(caller, Power.REGISTER, labels):
+    def _check(self, caller: str, name: str, labels: Mapping[str, str]) -> None:
+        if not self._operators().may_for(caller, Power.REGISTER, labels):
+            shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
             raise BrokerError(
                 Reason.CALLER_NOT_ALLOWED,
-                f"{caller} may not register database {name!r} with these labels: the db_labels of its rows in "
-                "operators select other ones",
+                f"{caller} may not register database {name!r} with these labels ({shown}): the db_labels of its rows "
+                "in operators select other ones",
                 metadata={"caller": caller, "database": name, "power": Power.REGISTER.value},
             )
 
@@ -303,13 +307,20 @@ def served_as(snapshot: Snapshot, database: RegisteredDatabase) -> RegisteredDat
     """The database as the snapshot serves it: under its own name, a longer one, or not at all."""
     for name in (database.name, longer_name(database.facts)):
         found = snapshot.by_name.get(name)
-        if (
-            found is not None
-            and found.facts.endpoint == database.facts.endpoint  # cheap, and nearly always the answer
-            and dataclasses.replace(found, facts=dataclasses.replace(found.facts, name=database.name)) == database
-        ):
+        # Not their labels: what is served has those of AWS beside its own.
+        if found is not None and _same(found, database):
             return found
     return None
+
+
+def _same(one: RegisteredDatabase, other: RegisteredDatabase) -> bool:
+    return (one.facts.endpoint, one.origin, one.access, one.facts.product, one.facts.region) == (
+        other.facts.endpoint,
+        other.origin,
+        other.access,
+        other.facts.product,
+        other.facts.region,
+    )
 
 
 def _renamed(snapshot: Snapshot, database: RegisteredDatabase) -> tuple[Problem, ...]:

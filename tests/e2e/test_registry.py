@@ -49,7 +49,12 @@ def pair(workshop: Workshop) -> Iterator[Pair]:
         pair.down()
 
 
-async def test_the_pages_dynamic_example_gives_a_psql_login(bridge: Bridge) -> None:
+def stored_in(folder: Path) -> bytes:
+    """Everything that the registry's files hold."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_the_pages_dynamic_example_gives_a_psql_login(bridge: Bridge, tmp_path: Path) -> None:
     """Registered as it stands on the page, and kept over a restart of the broker."""
     assert "no database" in await refusal(app(bridge))
     async with operator(bridge) as broker:
@@ -64,6 +69,7 @@ async def test_the_pages_dynamic_example_gives_a_psql_login(bridge: Bridge) -> N
     assert "external_id" not in made.document
     await seconds_until(app(bridge), entered=True)
     assert psql(app(bridge), "select current_user").stdout.strip() == "app"
+    assert topology.EXAMPLE_EXTERNAL_ID.encode() not in stored_in(tmp_path / "state")
     bridge.broker.stop()
     bridge.broker.start()
     assert psql(login(bridge, "mtls", "app@rds-postgres"), "select current_user").stdout.strip() == "app"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -235,6 +236,19 @@ async def test_a_name_that_a_static_database_has_is_served_longer_and_said_so(of
     assert "a static database already has the name 'rds-postgres'" in problem.message
     assert office.registrar.get(OPS, "rds-postgres").origin is Origin.STATIC
     assert office.registrar.get(OPS, made.served.name).origin is Origin.DYNAMIC
+
+
+async def test_the_name_of_a_discovered_database_is_for_those_who_may_touch_it(office: Office) -> None:
+    """Dynamic beats discovered, so that an operator can overrule what was found; not one team's what is another's."""
+    found = database("orders", origin=Origin.DISCOVERED)
+    theirs = dataclasses.replace(found, facts=dataclasses.replace(found.facts, labels={"team": "pay"}))
+    office.sources.put_discovered([theirs])
+    hostile = document("orders", metadata__labels={"team": "shop"})
+    said = await refused(Reason.CALLER_NOT_ALLOWED, office.registrar.create(SHOP, hostile))
+    assert "with these labels (team=pay)" in said
+    assert office.registry.current().by_name["orders"] is theirs
+    await office.registrar.create(OPS, hostile)
+    assert office.registry.current().by_name["orders"].origin is Origin.DYNAMIC
 
 
 async def test_a_database_that_no_selector_selects_is_stored_and_not_served(tmp_path: Path) -> None:
