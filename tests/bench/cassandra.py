@@ -15,7 +15,7 @@ from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
 from tests.bench import haproxy, postgres
 from tests.bench.contenders import Contender, proxy_pid
-from tests.bench.report import Bench, Figures, Goal
+from tests.bench.report import OURS, Bench, Figures, Goal
 from tests.bench.runner import Options, Plan, client, run
 from tests.e2e.cql import superuser
 
@@ -27,8 +27,15 @@ LARGE_BYTES = 1_000_000
 WARM_UP_SECONDS = 3
 NOTE = (
     f"{PEER} passes bytes on, reads nothing and logs nobody in; {POSTGRES} is tollbridge in front of PostgreSQL with "
-    "as many threads as there are connections. Logins are not counted"
+    "as many threads as there are connections, and as many transactions a second. Logins are not counted"
 )
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many a second tollbridge passed on last: pgbench is to bring as many. The fewer, the more each one costs."""
+
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +68,7 @@ def measure(directory: Path, options: Options) -> list[Bench]:
         contenders: list[Contender] = [
             contender("direct", {**login, "port": database.local_port, "tls": tls}),
             contender(PEER, {**login, "port": port, "tls": None}, pid),
-            contender("tollbridge", {**own, "tls": None}, proxy_pid(bridge)),
+            contender(OURS, {**own, "tls": None}, proxy_pid(bridge)),
             contender("tollbridge, TLS", {**own, "tls": mesh}, proxy_pid(bridge)),
         ]
         for each in contenders:  # a JVM is slow until it has been at it for a while
@@ -72,6 +79,7 @@ def measure(directory: Path, options: Options) -> list[Bench]:
 def _plans(contenders: Sequence[Contender], relay: Contender, seconds: int) -> list[Plan[Any]]:
     def plan(name: str, figure: str, at_most: float, peer: str, workload: Any) -> Plan[Any]:
         taking_part = [*contenders, relay] if peer == POSTGRES else contenders
+        workload = partial(workload, pace=Pace()) if peer == POSTGRES else workload
         return Plan(Bench(name, note=NOTE, goals=[Goal(peer, figure, at_most)]), taking_part, workload)
 
     return [
@@ -85,15 +93,18 @@ def _plans(contenders: Sequence[Contender], relay: Contender, seconds: int) -> l
     ]  # fmt: skip
 
 
-def _requests(contender: Contender, *, connections: int, depth: int, seconds: int) -> Figures:
+def _requests(contender: Contender, *, connections: int, depth: int, seconds: int, pace: Pace | None = None) -> Figures:
     if isinstance(contender, postgres.PostgresContender):
-        figures = postgres.transactions(contender, clients=connections, threads=connections, seconds=seconds)
+        shape = {"clients": connections, "threads": connections, "seconds": seconds}
+        figures = postgres.transactions(contender, **shape, rate=pace.rate if pace else 0)
         rate, cpu = figures["transactions/s"], figures["CPU us/transaction"]
         return {"requests/s": rate, CPU: cpu, LATENCY: connections / rate * 1e6}
     assert isinstance(contender, CqlContender)
     statement = {"statement": "SELECT customer FROM shop.orders WHERE id = ?", "value": 2}
     figures, cpu_seconds = _load(contender, statement, connections=connections, depth=depth, seconds=seconds)
     rate = figures["operations"] / figures["seconds"]
+    if pace and contender.name == OURS:
+        pace.rate = rate
     latency = figures["latency_us"] or connections * depth / rate * 1e6
     return {"requests/s": rate, CPU: cpu_seconds / figures["operations"] * 1e6, LATENCY: latency}
 

@@ -16,8 +16,9 @@ from deploy.sandbox import Sandbox, topology
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
 from tests.bench import haproxy, postgres
+from tests.bench.cassandra import Pace
 from tests.bench.contenders import Contender, proxy_pid
-from tests.bench.report import Bench, Figures, Goal
+from tests.bench.report import OURS, Bench, Figures, Goal
 from tests.bench.runner import Options, Plan, client, run
 from tests.e2e.roles import Role
 
@@ -27,7 +28,8 @@ PEER, POSTGRES = haproxy.PEER, "pgbench -S"
 LARGE_BYTES = 1_000_000
 NOTE = (
     f"{PEER} passes bytes on, reads nothing and logs nobody in; {POSTGRES} is tollbridge in front of PostgreSQL with "
-    "as many threads. PyMongo and the server are slow enough to hide much of the latency. Logins are not counted"
+    "as many threads and transactions a second. PyMongo and the server are slow enough to hide much of the latency. "
+    "Logins are not counted"
 )
 
 
@@ -63,7 +65,7 @@ def measure(directory: Path, options: Options) -> list[Bench]:
         contenders: list[Contender] = [
             contender("direct", f"127.0.0.1:{database.local_port}", {**straight, **tls}),
             contender(PEER, f"127.0.0.1:{port}", straight, pid),
-            contender("tollbridge", own, {}, proxy_pid(bridge)),
+            contender(OURS, own, {}, proxy_pid(bridge)),
             contender("tollbridge, TLS", own, mesh, proxy_pid(bridge)),
         ]
         relay = postgres.tollbridge(bridge, tls=False, name=POSTGRES)
@@ -73,6 +75,7 @@ def measure(directory: Path, options: Options) -> list[Bench]:
 def _plans(contenders: Sequence[Contender], relay: Contender, seconds: int) -> list[Plan[Any]]:
     def plan(name: str, figure: str, at_most: float, peer: str, workload: Any) -> Plan[Any]:
         taking_part = [*contenders, relay] if peer == POSTGRES else contenders
+        workload = partial(workload, pace=Pace()) if peer == POSTGRES else workload
         return Plan(Bench(name, note=NOTE, goals=[Goal(peer, figure, at_most)]), taking_part, workload)
 
     return [
@@ -84,15 +87,19 @@ def _plans(contenders: Sequence[Contender], relay: Contender, seconds: int) -> l
     ]  # fmt: skip
 
 
-def _commands(contender: Contender, *, threads: int, seconds: int) -> Figures:
+def _commands(contender: Contender, *, threads: int, seconds: int, pace: Pace) -> Figures:
     if isinstance(contender, postgres.PostgresContender):
-        figures = postgres.transactions(contender, clients=threads, threads=threads, seconds=seconds)
+        shape = {"clients": threads, "threads": threads, "seconds": seconds}
+        figures = postgres.transactions(contender, **shape, rate=pace.rate)
         rate = figures["transactions/s"]
         return {"commands/s": rate, CPU: figures["CPU us/transaction"], LATENCY: threads / rate * 1e6}
     assert isinstance(contender, MongoContender)
     figures, cpu_seconds = _load(contender, document=1, threads=threads, seconds=seconds)
+    rate = figures["operations"] / figures["seconds"]
+    if contender.name == OURS:
+        pace.rate = rate
     return {
-        "commands/s": figures["operations"] / figures["seconds"],
+        "commands/s": rate,
         CPU: cpu_seconds / figures["operations"] * 1e6,
         LATENCY: figures["latency_us"],
     }

@@ -68,10 +68,14 @@ def prepare(world: World) -> None:
     subprocess.run(["psql", "--no-psqlrc", "-q", "-c", grant, dsn], check=True, capture_output=True, timeout=60)
 
 
-def transactions(contender: PostgresContender, *, clients: int, seconds: int, threads: int = 1) -> Figures:
+def transactions(
+    contender: PostgresContender, *, clients: int, seconds: int, threads: int = 1, rate: float = 0
+) -> Figures:
     """pgbench -S, simple protocol: transactions per second and CPU per transaction. Fewer `threads` than clients come
-    in bursts, which cost everybody less."""
-    output, cpu_seconds = _pgbench(contender, "-S", "-c", str(clients), "-j", str(threads), "-T", str(seconds))
+    in bursts, which cost everybody less; `rate`: so many a second and no more, if there are to be."""
+    pace = ("-R", str(round(rate))) if rate else ()
+    shape = ("-c", str(clients), "-j", str(threads), "-T", str(seconds))
+    output, cpu_seconds = _pgbench(contender, "-S", *shape, *pace)
     count = number(r"number of transactions actually processed: (\d+)", output)
     return {
         "transactions/s": number(r"tps = ([\d.]+)", output),
