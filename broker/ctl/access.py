@@ -35,7 +35,7 @@ Examples:
 
 @click.command("explain", epilog=_EXAMPLES)
 @click.option("--workload", required=True, metavar="ID", help="Who wants to enter, such as a SPIFFE ID.")
-@click.option("--database", required=True, metavar="NAME", help="Where to.", shell_complete=lambda *_: names())
+@click.option("--database", required=True, metavar="NAME", help="Where to.", shell_complete=names)
 @click.option("--db-user", required=True, metavar="USER", help="As which user, or role.")
 @click.option("--db-name", default="", metavar="NAME", help="Which logical database.")
 @click.option(

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -80,7 +81,7 @@ class Wish:
 
 
 @click.command("doctor", epilog=_EXAMPLES)
-@click.argument("database", required=False, shell_complete=lambda *_: names())
+@click.argument("database", required=False, shell_complete=names)
 @click.option("--all", "everything", is_flag=True, help="Every database that this caller sees.")
 @click.option("--db-user", default="", metavar="USER", help="Log in as.  [default: one that a rule names]")
 @click.option("--db-name", default="", metavar="NAME", help="Logical database.")
@@ -147,7 +148,7 @@ class Live:
     def begun(self, step: str, detail: str) -> None:
         """A step is under way."""
         if self._moving:
-            text = printable(f"  ...   {step:<10}{detail}")[: os.get_terminal_size(2).columns - 1]
+            text = printable(f"  ...   {step:<10}{detail}")[: shutil.get_terminal_size().columns - 1]
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
     def found(self, finding: Finding) -> None:

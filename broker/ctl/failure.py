@@ -113,6 +113,8 @@ def file_problems(source: object) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
+        if len(error.problems) == 1 and not error.problems[0].path and not error.problems[0].line:
+            raise Failure(error.problems[0].message, fix=error.problems[0].hint) from error
         tell_problems(source, error.problems, "error")
         count = len(error.problems)
         raise Failure(f"{source} has {count} problem{'' if count == 1 else 's'}") from error

@@ -111,7 +111,7 @@ def ls(origins: tuple[str, ...], labels: tuple[str, ...], form: str) -> None:
 
 
 @click.command("get")
-@click.argument("name", shell_complete=lambda *_: names())
+@click.argument("name", shell_complete=names)
 @broker_options
 @output_option
 def get(name: str, form: str) -> None:
@@ -134,7 +134,7 @@ def get(name: str, form: str) -> None:
 
 
 @click.command("rm")
-@click.argument("name", shell_complete=lambda *_: names())
+@click.argument("name", shell_complete=names)
 @click.option("--revision", default="", metavar="R", help="Only if it still has this revision.")
 @broker_options
 def rm(name: str, revision: str) -> None:
@@ -147,7 +147,7 @@ def rm(name: str, revision: str) -> None:
 
 
 @click.command("forget")
-@click.argument("name", shell_complete=lambda *_: names())
+@click.argument("name", shell_complete=names)
 @broker_options
 def forget(name: str) -> None:
     """Drop a discovered database whose account or region no longer answers.

@@ -63,7 +63,7 @@ class Login:
 
 
 @click.command("token", epilog=_EXAMPLES, context_settings={"ignore_unknown_options": False})
-@click.argument("database", shell_complete=lambda *_: names())
+@click.argument("database", shell_complete=names)
 @click.option("--db-user", required=True, metavar="USER", help="Log in as.")
 @click.option("--db-name", default="", metavar="NAME", help="Logical database.")
 @click.option("--workload", default="", metavar="ID", help="On behalf of.  [default: this certificate's own identity]")

@@ -219,9 +219,10 @@ async def or_near(client: Any, name: str, work: Awaitable[T]) -> T:
         raise told(failed, near(name, known) or "`tollbridge ls` lists what there is") from failed
 
 
-def names() -> list[str]:
-    """Names of databases, for shell completion: none when the broker does not answer at once."""
-    try:
-        return ask(served, deadline_seconds=1.0)
-    except (Failure, SystemExit):
-        return []
+def names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of databases for shell completion: none when the broker does not answer at once."""
+    with context.scope():
+        try:
+            return [name for name in ask(served, deadline_seconds=1.0) if name.startswith(begun)]
+        except (Failure, SystemExit):
+            return []

@@ -7,8 +7,9 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
@@ -46,7 +47,9 @@ class Terminal:
         self.bridge = bridge
         self.home = home
 
-    def run(self, *arguments: str, who: str = "operator", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, who: str = "operator", stdin: str = "", more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
         """`tollbridge`, the broker and the identity named by the environment."""
         names = {
             "TOLLBRIDGE_BROKER": f"localhost:{self.bridge.ports['broker']}",
@@ -56,8 +59,8 @@ class Terminal:
             "XDG_CONFIG_HOME": str(self.home),
         }
         return subprocess.run(
-            [sys.executable, "-m", "broker.ctl", *arguments],
-            env={**environment(), **names},
+            [str(Path(sys.executable).with_name("tollbridge")), *arguments],
+            env={**environment(), **names, **more},
             input=stdin,
             capture_output=True,
             text=True,
@@ -297,3 +300,9 @@ def test_completion_scripts_know_the_program(terminal: Terminal, shell: str) -> 
     answer = terminal.run("completion", shell)
     assert answer.returncode == 0
     assert "_TOLLBRIDGE_COMPLETE" in answer.stdout
+
+
+def test_names_of_databases_are_completed(terminal: Terminal) -> None:
+    words = {"_TOLLBRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": "tollbridge get rds-", "COMP_CWORD": "2"}
+    answer = terminal.run(more=words)
+    assert answer.stdout.splitlines() == ["plain,rds-postgres"], answer.stderr
