@@ -15,7 +15,7 @@ from deploy.sandbox import MissingEngine, Sandbox, SandboxError
 from deploy.sandbox.bridge import Bridge
 
 PRODUCTS = ("postgres", *TOURS)
-DEFAULT_PRODUCTS = ("postgres", "mariadb", "valkey")
+DEFAULT_PRODUCTS = ("postgres", "mariadb", "valkey", "dynamodb", "opensearch")
 
 
 def main() -> int:

@@ -52,7 +52,10 @@ _PSQL: Final = (
 _BOTO3: Final = (
     *("env", "AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:{port}", "AWS_DEFAULT_REGION=" + topology.REGION),
     *("AWS_ACCESS_KEY_ID={user}", "AWS_SECRET_ACCESS_KEY=any", os.path.relpath(sys.executable)),
-    *("-c", "import boto3; print(boto3.client('dynamodb').scan(TableName='orders')['Items'])"),
+    *(
+        "-c",
+        "import boto3, sys; sys.tracebacklimit = 0; print(boto3.client('dynamodb').scan(TableName='orders')['Items'])",
+    ),
 )
 _CURL: Final = (
     *("curl", "--silent", "--show-error", "--aws-sigv4", f"aws:amz:{topology.REGION}:es", "--user", "{user}:any"),
