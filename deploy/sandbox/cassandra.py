@@ -14,11 +14,11 @@ from pathlib import Path
 import yaml
 
 from deploy.sandbox import commands, maven, processes, topology
-from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.errors import did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
-START_TIMEOUT_SECONDS = 60.0
+START_TIMEOUT_SECONDS = 180.0
 PORT_ATTEMPTS = 5
 PEERS = 9
 """Neighbours each client is told of, as on a public endpoint of Keyspaces: 127.0.0.2 and up, where nobody listens."""
@@ -122,7 +122,7 @@ def _launch(ground: Ground, spec: topology.DatabaseSpec, jars: list[Path], class
         # Somebody may have taken a port between our asking for it and the server's bind.
         if "already in use" not in log_file.read_text(errors="replace").lower():
             break
-    raise SandboxError(f"the database server {spec.name} did not start; its log is {log_file}")
+    raise did_not_start(f"the database server {spec.name}", log_file)
 
 
 def _write_certificate(home: Path, spec: topology.DatabaseSpec, ground: Ground) -> None:

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from deploy.sandbox import commands, ministack_venv, processes, topology
-from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.errors import SandboxError, did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database, World
 
 REQUIREMENTS = ministack_venv.REPOSITORY / "requirements" / "mongodb.txt"
-START_TIMEOUT_SECONDS = 40.0
+START_TIMEOUT_SECONDS = 90.0
 PORT_ATTEMPTS = 5
 NODES = 2
 FRONT = "documentdb front"
@@ -94,7 +94,7 @@ def _start_server(home: Path, ground: Ground, spec: topology.DatabaseSpec, pytho
         ground.ledger.add_process(process)
         if _wait_until_listening(process, port):
             return port
-    raise SandboxError(f"the database server {spec.name} did not start; its log is {log_file}")
+    raise did_not_start(f"the database server {spec.name}", log_file)
 
 
 def _start_front(home: Path, ground: Ground, spec: topology.DatabaseSpec, python: Path, server_port: int) -> int:
@@ -126,7 +126,7 @@ def _start_front(home: Path, ground: Ground, spec: topology.DatabaseSpec, python
         ground.ledger.add_process(process)
         if _wait_until_listening(process, port) and _wait_until_seeded(process, home / "ready"):
             return port
-    raise SandboxError(f"the front of {spec.name} did not start; its log is {log_file}")
+    raise did_not_start(f"the front of {spec.name}", log_file)
 
 
 def _wait_until_listening(process: processes.StartedProcess, port: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.sandbox import commands, processes
-from deploy.sandbox.errors import MissingEngine, SandboxError
+from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 
 INSTALL_LINE = "RUNLEVEL=1 apt-get install -y --no-install-recommends haproxy"
@@ -84,7 +84,7 @@ def start(name: str, doors: Sequence[Door], ground: Ground) -> list[int]:
         # Somebody may have taken a port between our asking for it and the front's bind.
         if "cannot bind" not in log_file.read_text(errors="replace").lower():
             break
-    raise SandboxError(f"the TLS of {name} did not start; its log is {log_file}")
+    raise did_not_start(f"the TLS of {name}", log_file)
 
 
 def _certificate(door: Door, directory: Path, ground: Ground) -> Path:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.sandbox import commands, ministack_venv, processes, topology
-from deploy.sandbox.errors import MissingEngine, SandboxError
+from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.pam import Quarters
 from deploy.sandbox.world import Database
@@ -136,7 +136,7 @@ def _start(server: Server, ground: Ground) -> int:
         # Somebody may have taken the port between our asking for it and the server's bind.
         if "Bind on TCP/IP port" not in server.log_file.read_text(errors="replace"):
             break
-    raise SandboxError(f"the database server {server.name} did not start; its log is {server.log_file}")
+    raise did_not_start(f"the database server {server.name}", server.log_file)
 
 
 def _wait_until_ready(server: Server, process: processes.StartedProcess) -> bool:

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from deploy.sandbox import commands, front, maven, processes, topology
-from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.errors import did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
@@ -25,7 +25,7 @@ SERVER = maven.Artifact(
     packaging="zip",
     sha256="af7152d8b7f6f1cee09d47276b32b70479fe6dd8cdbb61213f84eb7f8098b261",
 )
-START_TIMEOUT_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 180.0
 HEAP = "768m"
 
 _SETTINGS = """\
@@ -116,7 +116,7 @@ def _start(directory: Path, ground: Ground) -> int:
         if _healthy(port):
             return port
         time.sleep(10 * processes.POLL_SECONDS)
-    raise SandboxError(f"OpenSearch did not start; its log is {log_file}")
+    raise did_not_start("OpenSearch", log_file)
 
 
 def _installed(ground: Ground) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.sandbox import commands, ministack_venv, processes, topology
-from deploy.sandbox.errors import MissingEngine, SandboxError
+from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.pam import INSTALL_LINE, Quarters
 from deploy.sandbox.world import Database
@@ -195,7 +195,7 @@ def start(server: Server, quarters: Quarters, ledger: processes.Ledger) -> int:
         # Somebody may have taken the port between our asking for it and the server's bind.
         if "could not bind" not in server.log_file.read_text(errors="replace"):
             break
-    raise SandboxError(f"the database server {server.name} did not start; its log is {server.log_file}")
+    raise did_not_start(f"the database server {server.name}", server.log_file)
 
 
 def _wait_until_ready(server: Server, process: processes.StartedProcess) -> bool:

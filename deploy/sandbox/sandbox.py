@@ -17,7 +17,7 @@ from types import TracebackType
 from deploy.sandbox import dynamodb, engines, estate, ministack_venv, opensearch, pam, postgres, processes, topology
 from deploy.sandbox.accounts import Accounts
 from deploy.sandbox.control import Control
-from deploy.sandbox.errors import SandboxError
+from deploy.sandbox.errors import did_not_start
 from deploy.sandbox.ground import Ground, service_name
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
@@ -289,4 +289,4 @@ def _wait_for_aws(ready_file: Path, process: processes.StartedProcess, log_file:
             if Control(endpoint).healthy():
                 return endpoint
         time.sleep(processes.POLL_SECONDS)
-    raise SandboxError(f"the AWS process did not start; its log is {log_file}")
+    raise did_not_start("the AWS process", log_file)

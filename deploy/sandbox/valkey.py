@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.sandbox import commands, front, ministack_venv, pam, processes, topology
-from deploy.sandbox.errors import MissingEngine, SandboxError
+from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
@@ -131,7 +131,7 @@ def _wait_until_ready(server: Server, process: processes.StartedProcess) -> None
         if "Ready to accept connections" in server.log_file.read_text(errors="replace"):
             return
         time.sleep(processes.POLL_SECONDS)
-    raise SandboxError(f"the database server {server.spec.name} did not start; its log is {server.log_file}")
+    raise did_not_start(f"the database server {server.spec.name}", server.log_file)
 
 
 def _environment() -> dict[str, str]:
