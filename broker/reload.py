@@ -92,7 +92,12 @@ class Reload:
         self.trouble = self._waiting(loaded.value)
         if self.trouble:
             _log.warning("%s", self.trouble)
-        await self._in_force.replace(loaded.value, derived)
+        try:
+            await self._in_force.replace(loaded.value, derived)
+        except Exception:  # noqa: BLE001 - what follows from it is everywhere; a broker that ended would serve nobody
+            _log.exception("%s could not be put in force whole: restart this broker", self._path)
+            self.trouble = f"{self._path} could not be put in force whole: the log has the details"
+            return False
         self.reloads += 1
         _log.info("%s is in force, policy version %s", self._path, derived.policy.version)
         return True

@@ -8,6 +8,7 @@ served, and is listed with the reason.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,9 @@ from broker.registry.follower import Follower
 from broker.registry.sources import Sources
 from broker.registry.store import DATABASES, Item, Store
 from tollbridge.clock import Clock
+from tollbridge.process.settings import Problem
+
+_log = logging.getLogger(__name__)
 
 _FEW: Final = 8
 """So many documents are judged on the loop: about a millisecond each. More go to a thread."""
@@ -89,6 +93,15 @@ class DynamicDatabases:
 
 async def _judge_all(texts: Mapping[str, str], terms: Terms) -> dict[str, Judged]:
     def work() -> dict[str, Judged]:
-        return {name: judge(text, terms, name=name) for name, text in texts.items()}
+        return {name: _judge(name, text, terms) for name, text in texts.items()}
 
     return work() if len(texts) <= _FEW else await asyncio.to_thread(work)
+
+
+def _judge(name: str, text: str, terms: Terms) -> Judged:
+    try:
+        return judge(text, terms, name=name)
+    except Exception:  # noqa: BLE001 - one stored document must not end every broker that reads it
+        _log.exception("judging the stored document of %s failed for a reason nobody foresaw; it is not served", name)
+        problem = Problem(path="", line=None, message="it could not be judged: the broker's log has the details")
+        return Judged(name=name, problems=(problem,), errors=True)

@@ -143,3 +143,14 @@ async def test_the_first_selector_needs_a_restart(place: Place) -> None:
     place.write(("aws:", "db_service: {resources: [{labels: {'*': '*'}}]}\naws:"))
     assert await place.reload.look()
     assert "db_service.resources or db_service.aws, for the first time" in place.reload.trouble
+
+
+async def test_a_consequence_that_fails_does_not_end_the_broker(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(_settings: Settings, _derived: Derived) -> None:
+        raise ZeroDivisionError
+
+    place.in_force.on_change(fails)
+    place.write(("name: one", "name: two"))
+    assert not await place.reload.look()
+    assert "could not be put in force whole" in place.reload.trouble
+    assert "ZeroDivisionError" in caplog.text

@@ -13,7 +13,7 @@ from broker.access.operators import OperatorRow, Operators, Power
 from broker.audit import Audit, Counters
 from broker.errors import BrokerError, DocumentRefused
 from broker.model import Origin, RegisteredDatabase
-from broker.registry.documents import Terms
+from broker.registry.documents import Judged, Terms, judge
 from broker.registry.dynamic import DynamicDatabases
 from broker.registry.registrar import Registrar
 from broker.registry.registry import Registry
@@ -287,6 +287,25 @@ async def test_what_somebody_wrote_into_the_store_by_hand_is_judged_all_the_same
     assert dict(office.registry.current().by_name) == {}
     assert {name: entry.judged.errors for name, entry in office.dynamic.entries.items()} == dict.fromkeys(hostile, True)
     await office.registrar.delete(OPS, "garbage")
+
+
+async def test_a_document_that_breaks_the_judge_harms_no_other(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stands in a store that every broker reads, at every start."""
+
+    def breaks(text: str, terms: Terms, *, name: str = "") -> Judged:
+        if name == "poison":
+            raise RecursionError
+        return judge(text, terms, name=name)
+
+    monkeypatch.setattr("broker.registry.dynamic.judge", breaks)
+    changes = [Change(name="poison", document="x"), Change(name="rds-postgres", document=THE_PAGES)]
+    await office.store.write(DATABASES, changes, by="")
+    await office.dynamic.follower.refresh()
+    assert set(office.registry.current().by_name) == {"rds-postgres"}
+    assert "could not be judged" in office.registrar.get(OPS, "poison").problems[0].message
+    assert "RecursionError" in caplog.text
 
 
 async def test_while_the_store_is_away_writes_fail_and_what_is_known_stays(office: Office) -> None:
