@@ -31,17 +31,17 @@ from broker.aws.directory import BotoDirectory
 from broker.aws.redshift import BotoRedshift
 from broker.aws.stores import make_store
 from broker.aws.sts import BotoSts
-from broker.diagnose import Diagnoser
+from broker.diagnose import Diagnoser, no_user_check
+from broker.discovery.inspector import Inspector
 from broker.discovery.making import make_sweeper
 from broker.discovery.model import Directory
 from broker.discovery.plan import cells
-from broker.discovery.verify import Verifier
 from broker.explain import Known
 from broker.grants import Grants, Lifetimes
 from broker.inforce import InForce
 from broker.issuers import chain_of, make_issuers
 from broker.metrics import expose, expose_discovery, expose_registry, expose_reload
-from broker.model import Redshift, Sts
+from broker.model import Origin, Redshift, Sts
 from broker.registry.dynamic import DynamicDatabases
 from broker.registry.registrar import Registrar, unverified
 from broker.registry.registry import Registry
@@ -51,6 +51,7 @@ from broker.reload import ConfigFile, Reload
 from broker.running import Broker
 from broker.sessions.pool import Pool
 from broker.settings import Derived, ListenerSection, Settings
+from broker.users import UserCheck
 from tollbridge.clock import Clock
 from tollbridge.process import telemetry
 from tollbridge.process.admin import AdminServer
@@ -124,6 +125,7 @@ def build(
                 issuers=issuers,
                 sts_region=sts_region(settings),
                 monotonic=clock.monotonic,
+                check_user=UserCheck(directory) if directory is not None else no_user_check,
             ),
             lambda: registry.current().by_name,
             lambda: in_force.operators,
@@ -142,6 +144,16 @@ def build(
         broker_name=settings.aws.session_name,
         sts_region=sts_region(settings),
     )
+    inspector = None
+    if directory is not None:
+        inspector = Inspector(
+            sweeper.eyes,
+            registered=lambda: (*sources.of(Origin.STATIC), *sources.of(Origin.DYNAMIC)),
+            changed=sources.refresh,
+            clock=clock,
+            jitter=jitter,
+        )
+        sources.enrich = inspector.enrich
     registrar = Registrar(
         sources=sources,
         terms=lambda: in_force.terms,
@@ -149,7 +161,7 @@ def build(
         audit=audit,
         clock=clock,
         dynamic=dynamic,
-        verify=Verifier(sweeper.eyes) if directory is not None else unverified,
+        verify=inspector.verify if inspector else unverified,
     )
     discovery = DiscoveryServicer(
         sweeper,
@@ -210,6 +222,7 @@ def build(
         watches=watches,
         in_force=in_force,
         sweeper=sweeper,
+        inspector=inspector if settings.discovery.fetch_metadata else None,
         dynamic=dynamic,
     )
 

@@ -10,6 +10,7 @@ from typing import Final
 from broker.api.catalog import Catalog
 from broker.api.readiness import Readiness
 from broker.api.server import ApiServers
+from broker.discovery.inspector import Inspector
 from broker.discovery.sweep import Sweeper
 from broker.errors import BrokerError
 from broker.inforce import InForce
@@ -44,6 +45,8 @@ class Broker:
     watches: tuple[TlsWatch, ...]
     in_force: InForce
     sweeper: Sweeper
+    inspector: Inspector | None = None
+    """None where AWS is not asked about static and dynamic databases."""
     dynamic: DynamicDatabases | None = None
     """None where nothing is kept: `Settings.keeps_a_registry`."""
 
@@ -75,6 +78,8 @@ class Broker:
             if self.dynamic is not None:
                 group.create_task(self.dynamic.follower.run(), name="dynamic databases")
             group.create_task(self.sweeper.run(), name="discovery")
+            if self.inspector is not None:
+                group.create_task(self.inspector.run(), name="metadata")
             group.create_task(self._become_ready(), name="base credentials")
 
     async def stop(self, grace: float) -> None:

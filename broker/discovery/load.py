@@ -26,6 +26,10 @@ class DiscoverySection(Section):
         max_length=128,
         description="Tag whose value names a database, such as teleport.dev/database_name. Empty: tags name none.",
     )
+    fetch_metadata: bool = Field(
+        default=True,
+        description="Static and dynamic databases are compared with what AWS says of them; its tags become labels.",
+    )
     iam_auth_changes: bool = Field(
         default=False,
         description="Operators who may apply may have IAM authentication turned on for RDS and Aurora.",

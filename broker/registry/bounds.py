@@ -6,7 +6,7 @@ host's, or labels that move rules. That a role must stand in an account link is 
 (`broker.registry.static`); the rest is here.
 
 What the grammar cannot tell is two databases of one name in two accounts, where a credential is made for the name
-(ElastiCache, MemoryDB, Redshift): that takes a question to AWS (`broker.discovery.verify`).
+(ElastiCache, MemoryDB, Redshift): that takes a question to AWS (`broker.discovery.inspector`).
 """
 
 from __future__ import annotations

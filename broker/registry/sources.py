@@ -11,11 +11,14 @@ hear only of what really changed. Lives on one event loop; merging 3,000 databas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.registry import Registry
 from broker.registry.snapshot import Renamed, Snapshot, merge
+
+Enrich = Callable[[RegisteredDatabase], RegisteredDatabase | None]
+"""The database with more labels and identifiers; None: it must not be served."""
 
 
 class Sources:
@@ -24,6 +27,8 @@ class Sources:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._inputs: dict[Origin, tuple[RegisteredDatabase, ...]] = dict.fromkeys(Origin, ())
+        self.enrich: Enrich = lambda database: database
+        """What AWS adds to static and dynamic databases; `refresh` when it would answer otherwise."""
 
     def put_static(self, databases: Iterable[RegisteredDatabase]) -> None:
         """Every database of the configuration."""
@@ -63,5 +68,12 @@ class Sources:
         if taken == self._inputs[origin]:
             return
         self._inputs[origin] = taken
-        inputs = self._inputs
-        self._registry.replace(merge(inputs[Origin.STATIC], inputs[Origin.DYNAMIC], inputs[Origin.DISCOVERED]))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Merge anew what the sources last said."""
+        static, dynamic = (
+            [enriched for database in self._inputs[origin] if (enriched := self.enrich(database)) is not None]
+            for origin in (Origin.STATIC, Origin.DYNAMIC)
+        )
+        self._registry.replace(merge(static, dynamic, self._inputs[Origin.DISCOVERED]))

@@ -198,6 +198,8 @@ class Bridge:
         """broker.yaml: the page's static database and one in each other account, rules, and the proxy's row."""
         document: Document = {
             "aws": {"region": self.world.region},
+            # The sandbox's databases have the labels that tests give them.
+            "discovery": {"fetch_metadata": False},
             "db_service": {
                 "enabled": True,
                 "databases": [

@@ -373,3 +373,35 @@ async def test_every_service_is_found_and_denied_tags_are_a_note(
                 place = {key: resource[key] for key in ("account_id", "region", "service", "operation")}
                 if place["operation"] != "DescribeDBInstances":
                     control.remove_resources(**place)
+
+
+async def test_tags_of_a_static_database_become_labels_and_logins_do_not_need_them(
+    workshop: Workshop, tmp_path: Path, accounts: Accounts
+) -> None:
+    def change(document: Document) -> None:
+        document["discovery"] = {"fetch_metadata": True}
+
+    bridge = broker_only(workshop, change)
+
+    async def labels(name: str) -> dict[str, str]:
+        async with operator(bridge) as client:
+            found = await client.list_registrations()
+        return {each.name: dict(each.database.labels) for each in found if each.database}[name]
+
+    async with asyncio.timeout(30):
+        while "team" not in await labels("rds-postgres"):  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.2)
+    assert (await labels("rds-postgres"))["engine-version"] == "15.8"
+    connect = topology.RDS_POSTGRES.connect_arn("*")
+    accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, CONNECT_POLICY, policy(allow("rds-db:connect", connect)))
+    try:
+        bridge.broker.stop()
+        bridge.broker.start()
+        bridge.proxy.start()
+        said = "endpoints are checked by their form alone"
+        await until(lambda: said in bridge.broker.log())
+        assert psql(login(bridge, "mtls", "app@rds-postgres"), "select 1").returncode == 0
+        assert "team" not in await labels("rds-postgres")
+        assert bridge.broker.log().count(said) == 1
+    finally:
+        accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.RDS_POSTGRES))
