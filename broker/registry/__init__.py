@@ -6,4 +6,6 @@
 
     registrar.py  what operators do --> store.py (sqlite.py, mirror.py, broker.aws.dynamodb)
     follower.py   each second: what changed? --> dynamic.py: judged under this broker's terms --> sources.py
+
+What was accepted once is judged again at each start and each change of the configuration.
 """
