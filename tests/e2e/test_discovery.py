@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from deploy.sandbox import estate, topology
 from deploy.sandbox.accounts import (
@@ -23,93 +20,17 @@ from deploy.sandbox.accounts import (
     policy,
     rds_policy,
 )
-from deploy.sandbox.bridge import Bridge, Document
+from deploy.sandbox.bridge import Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.clients import psql
 from tests.e2e.conftest import Workshop
+from tests.e2e.discovering import MATCHERS, attempted, broker_only, discovering, swept, the_pages
 from tests.e2e.load import until
 from tests.e2e.registering import login, operator
 from tollbridge.client import RpcFailed
-from tollbridge.discovery import DiscoveryCell, DiscoveryStatus
 from tollbridge.model import Product
 from tollbridge.reasons import Reason
-
-_log = logging.getLogger(__name__)
-
-THE_PAGES_EXAMPLE: Final = """
-# This example configuration will discover Amazon RDS databases in us-west-1
-# within AWS account `222222222222` by assuming the external AWS IAM role
-# "example-role".
-db_service:
-  enabled: true
-  aws:
-    - types: ["rds"]
-      regions: ["us-west-1"]
-      assume_role_arn: "arn:aws:iam::222222222222:role/example-role"
-      external_id: "example-external-id"
-"""
-FLEET: Final = 500
-"""Databases in each account and region."""
-REGIONS: Final = ("us-east-2", "eu-west-1")
-OWN = topology.BROKER_ACCOUNT
-MATCHERS: Final = (
-    {"types": ["rds"], "regions": list(REGIONS)},
-    {
-        "types": ["rds"],
-        "regions": list(REGIONS),
-        "assume_role_arn": topology.EXAMPLE_ROLE_ARN,
-        "external_id": topology.EXAMPLE_EXTERNAL_ID,
-    },
-    {
-        "types": ["rds"],
-        "regions": list(REGIONS),
-        "assume_role_arn": topology.ANALYTICS_ROLE_ARN,
-        "external_id": topology.ANALYTICS_EXTERNAL_ID,
-    },
-)
-
-
-def discovering(folder: Path, section: dict[str, Any], **more: Any) -> Callable[[Document], None]:
-    """A broker with that db_service and nothing static, which sweeps each second."""
-
-    def change(document: Document) -> None:
-        document["db_service"] = section
-        document["registry"] = {"file": str(folder / "registry.db")}
-        document["discovery"] = {"interval_seconds": 1, **more}
-
-    return change
-
-
-def the_pages(folder: Path, **more: Any) -> Callable[[Document], None]:
-    return discovering(folder, yaml.safe_load(THE_PAGES_EXAMPLE)["db_service"], **more)
-
-
-def broker_only(workshop: Workshop, change: Callable[[Document], None]) -> Bridge:
-    """Without a proxy: nobody logs in."""
-    bridge = workshop.bridge(change_broker=change, up=False)
-    bridge.broker.start()
-    return bridge
-
-
-async def swept(bridge: Bridge, done: Callable[[DiscoveryStatus], bool], *, seconds: float = 30.0) -> DiscoveryStatus:
-    """Wait until the table is as it should be."""
-    deadline = time.monotonic() + seconds
-    async with operator(bridge) as client:
-        while True:
-            found = await client.discovery_status()
-            if done(found):
-                return found
-            assert time.monotonic() < deadline, found
-            await asyncio.sleep(0.1)
-
-
-def attempted(found: DiscoveryStatus) -> bool:
-    return all(cell.last_attempt_at for cell in found.cells)
-
-
-def cell(found: DiscoveryStatus, account: str, region: str = topology.REGION) -> DiscoveryCell:
-    return next(each for each in found.cells if (each.account_id, each.region) == (account, region))
 
 
 @pytest.fixture
@@ -149,80 +70,6 @@ async def test_logins_and_sweeps_share_a_session(workshop: Workshop, tmp_path: P
     await swept(bridge, attempted)
     assert psql(login(bridge, "mtls", "app@rds-postgres"), "select 1").returncode == 0
     assert control.counters().assume_role == {topology.EXAMPLE_ROLE_ARN: 1}
-
-
-@pytest.fixture
-def fleets(control: Control) -> Iterator[None]:
-    """500 databases in each of two regions of three accounts, the same names in all."""
-    places = [(account, region) for account in topology.ACCOUNTS for region in REGIONS]
-    for account, region in places:
-        control.put_resources(estate.fleet(FLEET, account, region))
-    yield
-    for account, region in places:
-        control.remove_resources(account, region, "rds", "DescribeDBInstances")
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.usefixtures("fleets")
-async def test_three_thousand_in_three_accounts_and_two_regions_are_complete(
-    workshop: Workshop, tmp_path: Path, control: Control
-) -> None:
-    control.reset_counters()
-    began = time.monotonic()
-    section = {"aws": list(MATCHERS)}
-    bridge = broker_only(workshop, discovering(tmp_path, section, interval_seconds=3600))
-    found = await swept(bridge, attempted, seconds=120)
-    took, longest = time.monotonic() - began, max(each.seconds for each in found.cells)
-    _log.info("%d databases %.1f s after the broker was started, a look took up to %.1f s", 6 * FLEET, took, longest)
-    assert [each.databases for each in found.cells] == [FLEET] * 6
-    async with operator(bridge) as client:
-        names = [registration.served_as for registration in await client.list_registrations()]
-    assert (len(names), len(set(names))) == (6 * FLEET, 6 * FLEET)
-    # Pages of 100, an empty list of clusters in each place, and a session for each role.
-    calls = control.counters().calls
-    assert (calls["rds:DescribeDBInstances"], calls["rds:DescribeDBClusters"], calls["sts:AssumeRole"]) == (30, 6, 2)
-    assert found.aws_calls == 36
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.usefixtures("fleets")
-async def test_a_denied_account_and_a_throttled_region_are_reported_and_harm_no_other(
-    workshop: Workshop, tmp_path: Path, control: Control, accounts: Accounts
-) -> None:
-    bridge = broker_only(workshop, discovering(tmp_path, {"aws": list(MATCHERS)}))
-    found = await swept(bridge, attempted, seconds=120)
-    accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, policy(allow("rds-db:connect", "*")))
-    control.inject_fault("throttle", service="rds", action="*", region=REGIONS[0])
-    try:
-
-        def as_expected(table: DiscoveryStatus) -> bool:
-            return all(bool(each.failure) if _broken(each) else _newer(each, found) for each in table.cells)
-
-        later = await swept(bridge, as_expected, seconds=60)
-        denied = cell(later, topology.ANALYTICS_ACCOUNT, REGIONS[1])
-        assert denied.failure is Reason.CREDENTIAL_DENIED
-        assert '"Action":"rds:DescribeDBInstances"' in denied.failure_message
-        for account in (OWN, topology.EXAMPLE_ACCOUNT):
-            assert cell(later, account, REGIONS[0]).failure is Reason.AWS_THROTTLED
-            assert cell(later, account, REGIONS[1]).failure is None
-        assert [each.databases for each in later.cells] == [FLEET] * 6
-        page = bridge.broker.admin("/metrics")[1]
-        place = f'account_id="{topology.ANALYTICS_ACCOUNT}",product="rds",region="{REGIONS[1]}"'
-        assert f"tollbridge_broker_discovered{{{place}}} {FLEET}.0" in page
-        assert f"tollbridge_broker_discovery_failures{{{place}}} 0.0" not in page
-    finally:
-        control.clear_faults()
-        accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.ANALYTICS))
-    await swept(bridge, lambda table: not any(each.failure for each in table.cells), seconds=60)
-
-
-def _newer(each: DiscoveryCell, found: DiscoveryStatus) -> bool:
-    before = cell(found, each.account_id, each.region).last_success_at
-    return bool(before and each.last_success_at and each.last_success_at > before)
-
-
-def _broken(each: DiscoveryCell) -> bool:
-    return each.account_id == topology.ANALYTICS_ACCOUNT or each.region == REGIONS[0]
 
 
 async def test_a_restarted_broker_serves_what_it_knew_while_aws_does_not_answer(
