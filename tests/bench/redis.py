@@ -1,4 +1,4 @@
-"""redis-benchmark against Valkey direct, through Envoy's redis_proxy, through nutcracker and through tollbridge."""
+"""redis-benchmark against Valkey direct, through Envoy's redis_proxy and tcp_proxy, nutcracker and tollbridge."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ CLIENTS = (8, 50)
 """As many as with the other databases, and redis-benchmark's own default, which suits whoever merges clients."""
 KEYS = 1000
 CPU = "CPU us/request"
-PEER, PLAIN_PEER = "envoy", "nutcracker"
+PEER, OPAQUE_PEER, PLAIN_PEER = "envoy", "envoy, opaque", "nutcracker"
 NOTE = (
     f"{PEER} merges all clients into one connection to the server; {PLAIN_PEER} too, and it has no TLS and no user "
-    "names: it speaks plain to Valkey's unix socket, as a user without a password"
+    f"names: it speaks plain to Valkey's unix socket, as a user without a password; {OPAQUE_PEER} is its tcp_proxy, "
+    "which keeps clients apart and looks at nothing they say: they log in themselves"
 )
 REQUESTS_PER_SECOND = {1: 15_000, 16: 120_000}
 """By pipeline depth: redis-benchmark wants a number of requests, and this makes of it about a length."""
@@ -53,12 +54,14 @@ def measure(directory: Path, options: Options) -> list[Bench]:
         Sandbox(directory / "sandbox", engine_names=("valkey",)) as world,
         Bridge(world, directory / "bridge") as bridge,
         _envoy(world, directory) as envoy,
+        _opaque_envoy(world, directory) as opaque,
         _nutcracker(world, directory) as nutcracker,
     ):
         contenders = [
             _direct(world),
             nutcracker,
             envoy,
+            opaque,
             _tollbridge(bridge, tls=False),
             _tollbridge(bridge, tls=True),
         ]
@@ -105,11 +108,12 @@ def _benchmark(contender: RedisContender, command: str, *, depth: int, clients: 
 
 
 def _direct(world: World) -> RedisContender:
-    options = (
-        *("-p", str(world.database(DATABASE).local_port), "--user", USER, "-a", world.password_users[USER]),
-        *("--tls", "--cacert", world.ca_cert_file),
-    )
-    return RedisContender(name="direct", options=options)
+    port = str(world.database(DATABASE).local_port)
+    return RedisContender(name="direct", options=("-p", port, *_login(world), "--tls", "--cacert", world.ca_cert_file))
+
+
+def _login(world: World) -> tuple[str, ...]:
+    return ("--user", USER, "-a", world.password_users[USER])
 
 
 def _tollbridge(bridge: Bridge, *, tls: bool) -> RedisContender:
@@ -123,26 +127,6 @@ def _tollbridge(bridge: Bridge, *, tls: bool) -> RedisContender:
 @contextlib.contextmanager
 def _envoy(world: World, directory: Path) -> Iterator[RedisContender]:
     """One worker; TLS with the server's name verified, and a login by password."""
-    port, settings = free_port(), directory / "envoy.json"
-    settings.touch(mode=0o600)
-    settings.write_text(json.dumps(_envoy_settings(world, port)))
-    command = [str(envoy_venv.ensure()), "-c", str(settings), "--concurrency", "1", "-l", "warn"]
-    with running([*command, "--disable-hot-restart"], port, directory / "envoy.log") as pid:
-        yield RedisContender(name=PEER, options=("-p", str(port)), pid=pid)
-
-
-def _envoy_settings(world: World, port: int) -> dict[str, Any]:
-    database = world.database(DATABASE)
-    tls = {
-        "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
-        "sni": database.host,
-        "common_tls_context": {
-            "validation_context": {
-                "trusted_ca": {"filename": world.ca_cert_file},
-                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": database.host}}],
-            }
-        },
-    }
     login = {
         "@type": f"{_REDIS_PROXY}.RedisProtocolOptions",
         "auth_username": {"inline_string": USER},
@@ -154,18 +138,54 @@ def _envoy_settings(world: World, port: int) -> dict[str, Any]:
         "settings": {"op_timeout": "5s"},
         "prefix_routes": {"catch_all_route": {"cluster": DATABASE}},
     }
-    filters = [{"name": "envoy.filters.network.redis_proxy", "typed_config": proxy}]
+    cluster = _cluster(world) | {"typed_extension_protocol_options": {"envoy.filters.network.redis_proxy": login}}
+    with _running_envoy(directory / "envoy", proxy, cluster) as (pid, port):
+        yield RedisContender(name=PEER, options=("-p", str(port)), pid=pid)
+
+
+@contextlib.contextmanager
+def _opaque_envoy(world: World, directory: Path) -> Iterator[RedisContender]:
+    """The same without Redis: what it costs to keep clients apart."""
+    proxy = {
+        "@type": f"{_EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "bench",
+        "cluster": DATABASE,
+    }
+    with _running_envoy(directory / "envoy-opaque", proxy, _cluster(world)) as (pid, port):
+        yield RedisContender(name=OPAQUE_PEER, options=("-p", str(port), *_login(world)), pid=pid)
+
+
+@contextlib.contextmanager
+def _running_envoy(path: Path, proxy: dict[str, Any], cluster: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    port, settings = free_port(), path.with_suffix(".json")
+    listener = {"address": _loopback(port), "filter_chains": [{"filters": [{"name": "bench", "typed_config": proxy}]}]}
+    settings.touch(mode=0o600)
+    settings.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}))
+    command = [str(envoy_venv.ensure()), "-c", str(settings), "--concurrency", "1", "-l", "warn"]
+    with running([*command, "--disable-hot-restart"], port, path.with_suffix(".log")) as pid:
+        yield pid, port
+
+
+def _cluster(world: World) -> dict[str, Any]:
+    database = world.database(DATABASE)
+    tls = {
+        "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": database.host,
+        "common_tls_context": {
+            "validation_context": {
+                "trusted_ca": {"filename": world.ca_cert_file},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": database.host}}],
+            }
+        },
+    }
     endpoint = {"endpoint": {"address": _loopback(database.local_port)}}
-    cluster = {
+    return {
         "name": DATABASE,
         "type": "STATIC",
         "connect_timeout": "5s",
         "load_assignment": {"cluster_name": DATABASE, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "typed_extension_protocol_options": {"envoy.filters.network.redis_proxy": login},
         "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
     }
-    listener = {"address": _loopback(port), "filter_chains": [{"filters": filters}]}
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
 def _loopback(port: int) -> dict[str, Any]:
