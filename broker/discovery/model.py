@@ -260,11 +260,12 @@ class DiscoveryStore(Protocol):
     """Where results outlive a broker: the registry's store, SQLite or DynamoDB."""
 
     async def load(self) -> Sequence[StoredCell]:
-        """Every cell that was saved. Raises BrokerError."""
+        """Every cell that was saved; the same object while nothing has changed. Raises BrokerError."""
         ...
 
-    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> None:
-        """Put these in place of what is stored under their keys, and remove the keys in `gone`. Raises BrokerError."""
+    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> bool:
+        """Put these in place of what is stored under their keys, and remove the keys in `gone`. Whether nobody else had
+        written since the last `load`. Raises BrokerError."""
         ...
 
     async def lease(self, owner: str, seconds: float) -> bool:

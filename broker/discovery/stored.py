@@ -45,17 +45,29 @@ class RegistryStore:
             raise _unavailable(error) from error
         return self._cells
 
-    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> None:
+    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> bool:
         """See DiscoveryStore. A cell's parts are written together where they fit into one write."""
+        mark, known = self._mark, {cell.key: cell for cell in self._cells}
         wanted = [change for cell in cells for change in self._changes(cell)]
         wanted += [
             Change(name=_name(key, part), document=None) for key in gone for part in range(self._parts.pop(key, 1))
         ]
+        batches = list(_batches(wanted))
         try:
-            for batch in _batches(wanted):
+            for batch in batches:
                 await self._store.write(DISCOVERED, batch, by=self._broker)
+            # Each write moves the mark by one: where it moved no further, nobody else wrote in between.
+            undisturbed = mark >= 0 and await self._store.mark(DISCOVERED) == mark + len(batches)
         except StoreError as error:
+            self._mark = -1
             raise _unavailable(error) from error
+        if not undisturbed:
+            self._mark = -1
+        elif batches:
+            known.update((cell.key, cell) for cell in cells)
+            self._cells = tuple(cell for key, cell in known.items() if key not in gone)
+            self._mark = mark + len(batches)
+        return undisturbed
 
     async def lease(self, owner: str, seconds: float) -> bool:
         """See DiscoveryStore."""

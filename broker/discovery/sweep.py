@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +82,8 @@ class Sweeper:
         self._room = asyncio.Semaphore(at_once)
         self._stored = Table()
         """What the store is known to hold of these cells."""
+        self._read: Sequence[StoredCell] = ()
+        """What the store last said: another object when it says something else."""
         self._strangers: set[str] = set()
         """Keys that the store holds of matchers that are gone."""
         self._published: Table | None = None
@@ -109,6 +112,8 @@ class Sweeper:
             elif await self._lease():
                 async with asyncio.TaskGroup() as group:
                     hold = group.create_task(self._hold_lease(), name="discovery lease")
+                    if self.table is self._stored:
+                        await self._follow()  # somebody may have had a database forgotten at another broker
                     await self.sweep()
                     await self._nap(self.rhythm.pause())
                     hold.cancel()
@@ -239,10 +244,14 @@ class Sweeper:
     async def _follow(self) -> None:
         """Take over what the store holds."""
         try:
-            stored = {cell.key: cell.document for cell in await self._store.load()}
+            read = await self._store.load()
         except BrokerError as error:
             _log.warning("what was discovered before cannot be read: %s", error.message)
             return
+        if read is self._read:
+            return
+        self._read = read
+        stored = {cell.key: cell.document for cell in read}
         states = []
         for key, cell in self.cells.items():
             document = stored.pop(key.text(), None)
@@ -260,9 +269,12 @@ class Sweeper:
         """Raises BrokerError."""
         states = changed(self._stored, self.table)
         after, strangers = self.table, self._strangers
-        await self._store.save([documents.pack(state) for state in states], sorted(strangers))
+        alone = await self._store.save([documents.pack(state) for state in states], sorted(strangers))
         self._stored = after
         self._strangers = self._strangers - strangers
+        if alone:
+            with suppress(BrokerError):
+                self._read = await self._store.load()
 
 
 class MemoryStore:
@@ -272,8 +284,9 @@ class MemoryStore:
         """Nothing."""
         return ()
 
-    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> None:
+    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> bool:
         """Nowhere."""
+        return True
 
     async def lease(self, owner: str, seconds: float) -> bool:
         """Always: there is nobody else."""

@@ -151,6 +151,19 @@ async def test_an_unchanged_store_is_not_read_again(file: SqliteStore) -> None:
     assert list(await store.load()) == [large("x", 11)]
 
 
+async def test_what_one_wrote_alone_need_not_be_read_again(file: SqliteStore) -> None:
+    store = RegistryStore(file, broker="a")
+    await store.load()
+    assert await store.save([large("x", 5 * PART_BYTES), large("y", 10)], [])
+    assert sorted(await store.load(), key=lambda each: each.key) == [large("x", 5 * PART_BYTES), large("y", 10)]
+    assert await store.save([large("z", 10)], ["y"])
+    assert {each.key for each in await store.load()} == {"x", "z"}
+    assert list(await RegistryStore(file, broker="b").load()) != []
+    await RegistryStore(file, broker="b").save([large("x", 1)], [])
+    assert not await store.save([large("y", 10)], [])
+    assert {each.key: len(each.document) for each in await store.load()} == {"x": 1, "y": 10, "z": 10}
+
+
 async def test_a_cell_that_is_being_written_is_left_out(file: SqliteStore) -> None:
     store = RegistryStore(file, broker="a")
     await store.save([large("x", 3 * PART_BYTES), large("y", 10)], [])

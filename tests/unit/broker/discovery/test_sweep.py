@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker.discovery.model import Matcher
 from broker.discovery.plan import cells
+from broker.discovery.stored import RegistryStore
 from broker.discovery.sweep import LEASE_SECONDS, MemoryStore, Rhythm, Sweeper
 from broker.discovery.table import NotForgotten
 from broker.model import Hop, Origin
+from broker.registry.sqlite import SqliteStore
 from tests.support.clock import FakeClock
 from tests.unit.broker.discovery.answers import EVERYTHING, GROUP, NODE, changed
 from tests.unit.broker.discovery.world import FakeAws, FakeStore, Published, denied, eyes, instance, throttled
@@ -351,6 +354,31 @@ async def test_forget_drops_what_only_failed_sweeps_keep(aws: FakeAws, clock: Fa
     again = Stage(aws, clock, [matcher()], store=store)
     await again.sweeper.load()
     assert again.names == stage.names == ["users"]
+
+
+async def test_what_was_forgotten_at_another_broker_stays_forgotten(
+    aws: FakeAws, clock: FakeClock, tmp_path: Path
+) -> None:
+    """The broker that sweeps takes over what others stored before it sweeps again."""
+    file = SqliteStore(tmp_path / "registry.db", clock)
+    await file.open()
+    aws.put("222222222222", "us-west-1", instance("orders"), instance("users"))
+    first = Stage(aws, clock, [matcher()], store=RegistryStore(file, broker="1"), owner="broker-1")
+    second = Stage(aws, clock, [matcher()], store=RegistryStore(file, broker="2"), owner="broker-2")
+    await first.sweeper.sweep()
+    aws.broken["222222222222", "*"] = denied()
+    await first.sweeper.sweep()
+    await second.sweeper.load()
+    await second.sweeper.forget(second.published.databases[0].facts.endpoint.host)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(first.sweeper.run())
+        await until(lambda: first.sweeper.sweeps == 3)
+        running.cancel()
+    assert first.names == second.names == ["users"]
+    again = Stage(aws, clock, [matcher()], store=RegistryStore(file, broker="3"))
+    await again.sweeper.load()
+    assert again.names == ["users"]
+    await file.close()
 
 
 async def test_staleness_is_three_intervals_without_a_success(aws: FakeAws, clock: FakeClock) -> None:

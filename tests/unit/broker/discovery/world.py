@@ -130,12 +130,13 @@ class FakeStore:
         self._answer()
         return [StoredCell(key=key, document=document) for key, document in self.cells.items()]
 
-    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> None:
+    async def save(self, cells: Sequence[StoredCell], gone: Sequence[str]) -> bool:
         self._answer()
         self.saves += 1
         self.cells.update({cell.key: cell.document for cell in cells})
         for key in gone:
             self.cells.pop(key, None)
+        return False
 
     async def lease(self, owner: str, seconds: float) -> bool:
         self._answer()
