@@ -270,3 +270,23 @@ def test_a_proxy_that_is_not_there_is_said_and_not_taken_for_a_broken_database(c
     lost = clinic.tollbridge("doctor", "rds", "--workload", APP_WORKLOAD, "--proxy-command", "/nonexistent/proxy")
     assert lost.returncode == 1
     assert "/nonexistent/proxy cannot be run" in lost.stdout
+
+
+def test_a_user_with_a_password_is_told_before_any_login_is_tried(clinic: Clinic) -> None:
+    """Only AWS knows it: the cache would say no more than that it refuses."""
+    answer = clinic.tollbridge("doctor", "cache", "--db-user", "passworduser")
+    assert answer.returncode == 1
+    line = next(line for line in answer.stdout.splitlines() if "FAILED" in line)
+    assert "user" in line.split()
+    assert "not with IAM" in line
+    missing = clinic.tollbridge("doctor", "memory", "--db-user", "nobody")
+    assert "knows no user 'nobody'" in missing.stdout
+
+
+def test_without_describe_users_doctor_says_what_it_could_not_find_out(clinic: Clinic) -> None:
+    with clinic.without("ElastiCacheDescribeUsers", "ElastiCacheServerlessDescribeUsers"):
+        answer = clinic.tollbridge("doctor", "cache")
+    assert answer.returncode == 0
+    line = next(line for line in answer.stdout.splitlines() if "note" in line and "user" in line)
+    assert "could not be found out" in line
+    assert '"Action":"elasticache:DescribeUsers"' in answer.stdout
