@@ -9,6 +9,7 @@ version 5 of the protocol too, and has no limit of queries a second.
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -77,9 +78,14 @@ def check() -> None:
     maven.check()
 
 
+def fetch(progress: Callable[[str], None]) -> list[Path]:
+    """The jars, once. Raises MissingEngine."""
+    return maven.fetch(maven.listed(_JARS), progress)
+
+
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
     """One server for each endpoint."""
-    jars = maven.fetch(maven.listed(_JARS), lambda _line: None)
+    jars = fetch(lambda _line: None)
     classes = ground.make_directory("keyspaces-classes")
     _compile(jars, classes)
     return [_launch(ground, spec, jars, classes) for spec in specs]

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.sandbox import commands, ministack_venv, processes, topology
@@ -30,9 +31,14 @@ def check() -> None:
     """It brings all it needs but Python."""
 
 
+def fetch(progress: Callable[[str], None]) -> Path:
+    """Its environment's Python, made once. Raises MissingEngine."""
+    return ministack_venv.ensure_locked("mongodb", "a MongoDB server", REQUIREMENTS, progress)
+
+
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
     """One server and one front for each cluster."""
-    python = ministack_venv.ensure_locked("mongodb", "a MongoDB server", REQUIREMENTS, lambda _line: None)
+    python = fetch(lambda _line: None)
     return [_launch(ground, spec, python) for spec in specs]
 
 

