@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.engines.cassandra import proof, results, wire
+from proxy.engines.cassandra import proof, results, statements, wire
+from proxy.engines.cassandra.reading import Short
 from proxy.engines.cassandra.refusals import encode
-from proxy.engines.cassandra.results import WHOLE_LIMIT, Short
+from proxy.engines.cassandra.results import WHOLE_LIMIT
+from proxy.engines.cassandra.statements import MARK
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.inbox import Cursor
 from tests.support import cql
@@ -85,8 +87,9 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes]:
             same = framed(cql.RESULT, cql.prepared(meta, markers=cols))
         case "system":
             meta = cql.metadata(draw(st.sampled_from(["peers", "peers_v2", "local"])), cols, one_table=one_table)
-            told = cql.prepared(b"\0\0\0\4\0\0\0\0", markers=cols)
-            return framed(cql.RESULT, cql.prepared(meta, markers=cols)), framed(cql.RESULT, told)
+            name = draw(st.binary(max_size=40))
+            told = cql.prepared(meta, markers=cols, id_=MARK + name)
+            return framed(cql.RESULT, cql.prepared(meta, markers=cols, id_=name)), framed(cql.RESULT, told)
         case "news":
             return framed(cql.EVENT, cql.text("STATUS_CHANGE") + cql.text("UP") + b"\x04" + SECRET + bytes(4)), b""
         case _:
@@ -141,18 +144,29 @@ def test_an_answer_with_a_few_bytes_changed(said: tuple[bytes, bytes], data: st.
         assert frames(session.heard)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([5, 7, 9, 10, 11, 13]), streams, st.binary(max_size=100)), max_size=8), st.data()
-)
-def test_any_requests_in_any_pieces(asked: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
-    """They pass as they are; and one that is none ends the session before a server could act on it."""
-    said = b"".join(cql.frame(opcode, body, stream=stream) for opcode, stream, body in asked)
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A frame of a client's, and what the server is to hear of it."""
+    stream = draw(streams)
+    if draw(st.booleans()):
+        same = cql.frame(draw(st.sampled_from([5, 7, 9, 10, 11, 13])), draw(st.binary(max_size=100)), stream=stream)
+        return same, same
+    name, options, payload = draw(words), draw(st.integers(0, 255)), draw(st.none() | st.binary(max_size=300))
+    heard = cql.execute(name, options=options & ~2, payload=payload, stream=stream)
+    return cql.execute(MARK + name, options=options, payload=payload, stream=stream), heard
+
+
+@given(st.lists(requests(), max_size=8), st.data())
+def test_any_requests_in_any_pieces(asked: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    """They pass as they are, but for marked statements; and one that is none ends the session before a server could
+    act on it."""
     session = CqlSession(cutting(data))
-    session.ask(said)
-    assert session.upstream == said
+    session.ask(b"".join(said for said, _ in asked))
+    heard = b"".join(heard for _, heard in asked)
+    assert session.upstream == heard
     session.ask(cql.frame(cql.AUTH_RESPONSE, cql.long(b"\0other\0password")))
     assert session.refusal is not None
-    assert len(session.upstream) < len(said) + 9
+    assert session.upstream == heard
 
 
 @given(st.binary(max_size=300), st.data())
@@ -188,7 +202,9 @@ def test_values_come_back(value: bytes | None) -> None:
         lambda data: results.what(data, 0x0E),
         lambda data: results.without_rows(b"\0\0\0\2" + data, 0),
         lambda data: results.as_local(b"\0\0\0\2" + data, 0, HERE),
-        lambda data: results.without_columns(b"\0\0\0\4" + data + results.SYSTEM, 0, 4),
+        lambda data: results.marked(b"\0\0\0\4" + data + results.SYSTEM, 0, 4),
+        lambda data: statements.remarked(b"\0\0\x25\0" + data, 0, ()),
+        lambda data: statements.parse_execute(b"\0\x20" + MARK + data, 4),
         lambda data: results.one_text(Cursor(data, Side.UPSTREAM)),
     ],
 )

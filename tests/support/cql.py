@@ -106,6 +106,20 @@ def prepared(
     return b"\0\0\0\4" + text(id_) + flags + keys + where + b"".join(text(n) + k for n, k in markers) + result
 
 
+def execute(statement: bytes, *, options: int = 0x01, payload: bytes | None = None, **how: int) -> bytes:
+    """EXECUTE with one value. Of the options, 0x02 asks for rows without their metadata."""
+    extra = b"" if payload is None else b"\0\1" + text("key") + long(payload)
+    flags = 0 if payload is None else 4
+    return frame(
+        EXECUTE, extra + text(statement) + b"\0\x06" + bytes([options]) + b"\0\1" + long(b"v"), flags=flags, **how
+    )
+
+
+def unprepared(statement: bytes, **how: int) -> bytes:
+    """ERROR: prepare this again."""
+    return answer(ERROR, b"\0\0\x25\0" + text("unprepared") + text(statement), **how)
+
+
 PEER_COLUMNS = (("peer", INET), ("rpc_address", INET), ("host_id", UUID), ("tokens", SET_OF_TEXT))
 LOCAL_COLUMNS = (
     ("key", TEXT), ("rpc_address", INET), ("broadcast_address", INET), ("listen_address", INET), ("host_id", UUID),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from proxy.engines.cassandra.guard import CassandraGuard
 from proxy.engines.cassandra.results import Whereabouts
 from proxy.errors import Refused
-from proxy.guard import Answer, Drop, Pass, Refuse, Verdict
+from proxy.guard import Answer, Drop, Inject, Pass, Refuse, Verdict
 
 HERE = Whereabouts(address=b"\x7f\0\0\1", port=9042, host_id=b"H" * 16)
 Cut = Callable[[bytes], Iterable[bytes]]
@@ -78,7 +78,7 @@ class CqlSession:
                     said, at = said + shown[at : at + count], at + count
                 case Drop(count):
                     at += count
-                case Answer(data):
+                case Answer(data) | Inject(data):
                     said += data
                 case Refuse(refusal):
                     self.refusal = refusal

@@ -1,35 +1,34 @@
 """A session: frames pass unread, but for what would lead a driver past the proxy. PURE.
 
-    client     AUTH_RESPONSE, STARTUP and what nobody says here: refused. Only headers are looked at
+    client     AUTH_RESPONSE, STARTUP and what nobody says here: refused. See `requests`
+               EXECUTE of a statement about the cluster: rewritten, see `statements`
     upstream   EVENT about nodes: dropped; about the schema: passed
                RESULT about system.local and system.peers: rewritten, see `results`
                everything else passes; of a result, the place where it names its keyspace is looked at
 
-Nothing is remembered of a request, so nothing grows with them, and a statement that was prepared on another connection
-or through another proxy is treated alike.
+Nothing grows with the requests, and a statement that was prepared on another connection or through another proxy is
+treated alike. A server that names another table than it was asked for is believed: its certificate was.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from proxy.engines.cassandra import results, wire
+from proxy.engines.cassandra import results, statements, wire
+from proxy.engines.cassandra.reading import Short
 from proxy.engines.cassandra.refusals import StreamRefused
-from proxy.engines.cassandra.results import Short, What, Whereabouts
-from proxy.engines.cassandra.wire import COMPRESSED, EVENT, FRAME_LIMIT, HEADER, HEADER_BYTES, RESULT
+from proxy.engines.cassandra.requests import Requests
+from proxy.engines.cassandra.results import What, Whereabouts
+from proxy.engines.cassandra.wire import COMPRESSED, ERROR, EVENT, FRAME_LIMIT, HEADER, HEADER_BYTES, RESULT
 from proxy.errors import PeerViolation
-from proxy.guard import Answer, Drop, Guard, Pass, Refuse, Verdict
+from proxy.guard import Answer, Drop, Guard, Inject, Refuse, Verdict
 from proxy.script import UPSTREAM
-from tollbridge.reasons import Reason
 
 FIRST_LOOK: Final = 64
 """Bytes of a result that are waited for when its first do not say enough."""
 
-_ASKED: Final = frozenset({wire.OPTIONS, wire.QUERY, wire.PREPARE, wire.EXECUTE, wire.REGISTER, wire.BATCH})
-"""What a client may say once it is logged in."""
-_REQUEST: Final = struct.Struct(">BxxxBI").unpack_from
 _ANSWER: Final = struct.Struct(">HxxBII").unpack_from
 """Version and flags, opcode, length, and what comes first in a body: a result's kind."""
 _ANSWER_BYTES: Final = 13
@@ -44,10 +43,8 @@ class CassandraGuard(Guard):
         self._answer_begin = self._answer_version << 8
         """Of a frame without flags."""
         self._here = here
-        self._skip = 0
-        """Bytes of the client's frame that is under way, still to come."""
-        self._head = b""
-        """Of the client's: a header that is not whole yet, and was passed on."""
+        self._requests = Requests(version)
+        self._executed = self._requests.executed
         self._passing = 0
         """Bytes of upstream's frame that is under way, still to be passed."""
         self._dropping = 0
@@ -65,40 +62,19 @@ class CassandraGuard(Guard):
         return not self._passing
 
     def passes(self, data: bytes) -> bool:
-        at, size = self._skip, len(data)
-        if at >= size:
-            self._skip = at - size
-            return True
-        if self._head:
-            data, at = self._head + data, 0
-            size = len(data)
-        version = self._version
-        while size - at >= HEADER_BYTES:
-            said, opcode, length = _REQUEST(data, at)
-            if said != version or opcode not in _ASKED or length > FRAME_LIMIT:
-                return False
-            at += HEADER_BYTES + length
-        if at < size:
-            self._head, self._skip = data[at:], 0
-        else:
-            self._head, self._skip = b"", at - size
-        return True
+        return self._requests.passes(data)
+
+    def gate(self) -> Callable[[bytes], object] | None:
+        return self._requests.passes
 
     def client_bytes(self, data: bytes) -> Sequence[Verdict]:
-        if self.passes(data):
-            return [Pass(len(data))]
-        at = 0 if self._head else self._skip
-        data_and_head = self._head + data
-        while True:
-            said, _, stream, opcode, length = HEADER.unpack_from(data_and_head, at)
-            if said != self._version or length > FRAME_LIMIT:
-                message = (
-                    f"a frame of version byte {said:#04x} and {length} bytes; version {self._version} was agreed on"
-                )
-                return [Drop(len(data)), Refuse(StreamRefused(Reason.CLIENT_PROTOCOL, message, stream))]
-            if opcode not in _ASKED:
-                return [Drop(len(data)), Refuse(_forbidden(opcode, stream))]
-            at += HEADER_BYTES + length
+        said: list[bytes] = []
+        refused: list[Verdict] = []
+        try:
+            self._requests.carefully(data, said)
+        except StreamRefused as refusal:
+            refused.append(Refuse(refusal))
+        return [Inject(b"".join(said)), Drop(len(data)), *refused]
 
     def passes_upstream(self, data: bytes) -> bool:
         if self._kept or self._dropping:
@@ -129,7 +105,7 @@ class CassandraGuard(Guard):
         begin = self._answer_begin
         while size - at >= _ANSWER_BYTES:
             said, opcode, length, kind = _ANSWER(data, at)
-            if said != begin or opcode == EVENT or length > FRAME_LIMIT:
+            if said != begin or length > FRAME_LIMIT:
                 return at
             if opcode == RESULT:
                 if kind == results.ROWS:
@@ -142,6 +118,8 @@ class CassandraGuard(Guard):
                         return at
                 elif kind == results.PREPARED:
                     return at
+            elif opcode == EVENT or (opcode == ERROR and self._executed):
+                return at
             at += HEADER_BYTES + length
         return at
 
@@ -193,6 +171,8 @@ class CassandraGuard(Guard):
         try:
             if opcode == RESULT:
                 done = self._judge_result(data, at, total, said)
+            elif opcode == ERROR and self._executed and length <= results.HEAD_LIMIT:
+                done = self._judge_error(data, at, total, said)
             else:
                 drops = opcode == EVENT and results.concerns_nodes(_body(data, at, total), flags)
                 self._passing, self._dropping, done = (0, total, True) if drops else (total, 0, True)
@@ -221,7 +201,18 @@ class CassandraGuard(Guard):
         elif about is What.LOCAL:
             instead = results.as_local(data[at + HEADER_BYTES : at + total], flags, self._here)
         else:
-            instead = results.without_columns(data[at + HEADER_BYTES : at + total], flags, self._version)
+            instead = results.marked(data[at + HEADER_BYTES : at + total], flags, self._version)
+        said.append(HEADER.pack(version, flags, stream, opcode, len(instead)) + instead)
+        self._dropping = total
+        return True
+
+    def _judge_error(self, data: bytes, at: int, total: int, said: list[bytes]) -> bool:
+        """The same for an ERROR, which may say that a statement is not prepared."""
+        if len(data) - at < total:
+            self._wanted = total
+            return False
+        version, flags, stream, opcode, _ = HEADER.unpack_from(data, at)
+        instead = statements.remarked(data[at + HEADER_BYTES : at + total], flags, self._executed)
         said.append(HEADER.pack(version, flags, stream, opcode, len(instead)) + instead)
         self._dropping = total
         return True
@@ -230,13 +221,3 @@ class CassandraGuard(Guard):
 def _body(data: bytes, at: int, total: int) -> bytes:
     """What is there of a frame's body, as far as anybody looks."""
     return data[at + HEADER_BYTES : at + min(total, HEADER_BYTES + results.HEAD_LIMIT)]
-
-
-def _forbidden(opcode: int, stream: int) -> StreamRefused:
-    if opcode in (wire.STARTUP, wire.AUTH_RESPONSE):
-        return StreamRefused(
-            Reason.FEATURE_REFUSED,
-            "this session is logged in, and granted to one role: log in as another on a connection of its own",
-            stream,
-        )
-    return StreamRefused(Reason.CLIENT_PROTOCOL, f"opcode {opcode:#04x} is no request of a session", stream)

@@ -1,11 +1,11 @@
 """RESULT frames that tell drivers where to connect, read and rewritten. PURE.
 
-Every Rows result names its keyspace and table, unless the client asked to leave that out; and a client can ask so only
-for what it prepared and was told the columns of. So three things are rewritten, and no request need be understood:
+Every Rows result names its keyspace and table, unless the client asked to leave that out, which `statements` undoes for
+these. So no query need be understood:
 
     system.peers, peers_v2     there are none: the columns stay, the rows go, unread
     system.local               every address is the proxy's, and host_id the same for everybody
-    PREPARE of one of them     its columns are not told, so that each EXECUTE's answer tells them, on any connection
+    PREPARE of one of them     its id gets a mark
 
 Anything here may be hostile. What cannot be read is a PeerViolation, never passed on.
 """
@@ -13,17 +13,15 @@ Anything here may be hostile. What cannot be read is a PeerViolation, never pass
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final
 
-from proxy.engines.cassandra import wire
+from proxy.engines.cassandra import statements, wire
+from proxy.engines.cassandra.reading import Partial, opened, whole
 from proxy.errors import PeerViolation
 from proxy.inbox import Cursor
 from proxy.script import UPSTREAM
-
-T = TypeVar("T")
 
 VOID, ROWS, PREPARED = 1, 2, 4
 GLOBAL, MORE_PAGES, NO_METADATA = 1, 2, 4
@@ -36,16 +34,14 @@ HEAD_LIMIT: Final = 128 * 1024
 """Bytes of a result before its rows: columns of a system table take 2 KB, a paging state some hundred."""
 WHOLE_LIMIT: Final = 2 * 1024 * 1024
 """Bytes of a result that is gathered: system.local has some 10 KB, a statement with 65,535 markers 1.3 MB."""
+ID_LIMIT: Final = 1024
+"""Bytes of a statement's id; servers' have 16."""
 DEPTH_LIMIT: Final = 16
 """Of types within types."""
 
 INT, UUID, INET = 0x09, 0x0C, 0x10
 PORTS: Final = frozenset({b"rpc_port", b"listen_port", b"broadcast_port", b"native_port"})
 _SIMPLE: Final = frozenset(range(0x01, 0x16))
-
-
-class Short(Exception):
-    """More bytes of the frame are needed to say anything."""
 
 
 class What(Enum):
@@ -68,22 +64,6 @@ class Whereabouts:
     """16 bytes."""
 
 
-class Partial(Cursor):
-    """A Cursor over the first bytes of a frame's body: what is not there yet is Short."""
-
-    __slots__ = ()
-
-    def take(self, count: int) -> bytes:
-        if count > self.remaining:
-            raise Short
-        return super().take(count)
-
-    @property
-    def at(self) -> int:
-        """Bytes read."""
-        return self._at
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     """One of a result."""
@@ -95,7 +75,7 @@ class Column:
 
 def what(body: bytes, flags: int) -> What:
     """What a RESULT's body is about, from its begin. Raises Short and PeerViolation."""
-    cursor = _opened(body, flags)
+    cursor = opened(body, flags, UPSTREAM)
     kind = cursor.u32()
     if kind == PREPARED:
         return What.PREPARED
@@ -109,12 +89,12 @@ def what(body: bytes, flags: int) -> What:
 
 def concerns_nodes(body: bytes, flags: int) -> bool:
     """Whether an EVENT tells of nodes, or of what nobody here knows; the schema's are for drivers. Raises Short."""
-    return wire.take_string(_opened(body, flags)) != b"SCHEMA_CHANGE"
+    return wire.take_string(opened(body, flags, UPSTREAM)) != b"SCHEMA_CHANGE"
 
 
 def without_rows(body: bytes, flags: int) -> bytes:
     """The begin of a Rows result, as the whole of one that has none. Raises Short and PeerViolation."""
-    cursor = _opened(body, flags)
+    cursor = opened(body, flags, UPSTREAM)
     cursor.u32()
     _columns(cursor)
     return body[: cursor.at] + bytes(4)
@@ -122,11 +102,11 @@ def without_rows(body: bytes, flags: int) -> bytes:
 
 def as_local(body: bytes, flags: int, here: Whereabouts) -> bytes:
     """The rows of system.local with the proxy in the node's place. Raises PeerViolation."""
-    return _whole(lambda: _as_local(body, flags, here))
+    return whole(lambda: _as_local(body, flags, here))
 
 
 def _as_local(body: bytes, flags: int, here: Whereabouts) -> bytes:
-    cursor = _opened(body, flags)
+    cursor = opened(body, flags, UPSTREAM)
     cursor.u32()
     instead = [_instead(column, here) for column in _columns(cursor)]
     rows = cursor.i32()
@@ -152,24 +132,23 @@ def _instead(column: Column, here: Whereabouts) -> bytes | None:
     return None
 
 
-def without_columns(body: bytes, flags: int, version: int) -> bytes:
-    """A Prepared result; where its rows are to be rewritten, as one whose columns the client is not told.
-
-    Raises PeerViolation.
-    """
-    return body if SYSTEM not in body else _whole(lambda: _without_columns(body, flags, version))
+def marked(body: bytes, flags: int, version: int) -> bytes:
+    """A Prepared result; where its rows are to be rewritten, with a mark on its id. Raises PeerViolation."""
+    return body if SYSTEM not in body else whole(lambda: _marked(body, flags, version))
 
 
-def _without_columns(body: bytes, flags: int, version: int) -> bytes:
-    cursor = _opened(body, flags)
+def _marked(body: bytes, flags: int, version: int) -> bytes:
+    cursor = opened(body, flags, UPSTREAM)
     cursor.u32()
-    wire.take_string(cursor)
+    at = cursor.at
+    size = len(wire.take_string(cursor))
     _columns(cursor, keys=version >= wire.V4)
-    before = cursor.at
     table = _table(cursor)
     if table not in PEERS and table != LOCAL:
         return body
-    return body[:before] + struct.pack(">II", NO_METADATA, 0)
+    if size > ID_LIMIT:
+        raise PeerViolation(UPSTREAM, f"upstream gave a statement an id of {size} bytes")
+    return statements.marked(body, at)
 
 
 def one_text(cursor: Cursor) -> bytes:
@@ -181,22 +160,7 @@ def one_text(cursor: Cursor) -> bytes:
             raise PeerViolation(UPSTREAM, "upstream answered with something other than one row of one column")
         return wire.take_bytes(rest) or b""
 
-    return _whole(read)
-
-
-def _whole(read: Callable[[], T]) -> T:
-    """Read a frame that is all there."""
-    try:
-        return read()
-    except Short:
-        raise PeerViolation(UPSTREAM, "upstream sent a result that ends early") from None
-
-
-def _opened(body: bytes, flags: int) -> Partial:
-    """At the result's kind."""
-    cursor = Partial(body, UPSTREAM)
-    wire.skip_extras(cursor, flags, UPSTREAM)
-    return cursor
+    return whole(read)
 
 
 def _table(cursor: Partial) -> bytes | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.engines.cassandra.refusals import farewell
+from proxy.engines.cassandra.requests import STATEMENTS_LIMIT
+from proxy.engines.cassandra.statements import MARK
 from tests.support import cql
 from tests.support.cql_session import HERE, CqlSession, Cut, bytewise, frames, whole
 from tollbridge.reasons import Reason
@@ -161,17 +163,63 @@ def test_other_tables_are_other_tables(keyspace: str, table: str) -> None:
 
 @any_cut
 @any_version
-def test_prepared_statements_about_the_cluster_tell_no_columns(cut: Cut, version: int) -> None:
-    """So that no client asks to leave them out of the answers, which are then rewritten on any connection."""
+def test_prepared_statements_about_the_cluster_get_a_mark(cut: Cut, version: int) -> None:
+    """On their id; what the client is told of columns and markers stays."""
     session = CqlSession(cut, version=version)
     for markers in ((), (("key", cql.TEXT), ("m", cql.MAP_OF_UUID))):
         for columns in (PEERS, LOCAL):
             session.heard = b""
-            session.say(
-                cql.answer(cql.RESULT, cql.prepared(columns, version=version, markers=markers), version=version)
-            )
-            nothing = b"\0\0\0\4\0\0\0\0"
-            assert told(session) == [cql.prepared(nothing, version=version, markers=markers)]
+            said = cql.prepared(columns, version=version, markers=markers, id_=b"i" * 16)
+            session.say(cql.answer(cql.RESULT, said, version=version))
+            assert told(session) == [cql.prepared(columns, version=version, markers=markers, id_=MARK + b"i" * 16)]
+
+
+@any_cut
+@any_version
+@pytest.mark.parametrize("payload", [None, b"", b"p" * 500])
+def test_a_marked_statement_is_executed_without_its_mark_and_tells_its_columns(
+    cut: Cut, version: int, payload: bytes | None
+) -> None:
+    """Else nothing in its rows would say whose they are. Values, stream and what follows stay; a statement of another
+    connection is as good as one of this."""
+    session = CqlSession(cut, version=version)
+    more = cql.execute(b"x" * 16, options=0x03, version=version, stream=2)
+    session.ask(more + cql.execute(MARK + b"i" * 16, options=0x13, payload=payload, version=version, stream=7) + more)
+    assert (
+        session.upstream
+        == more + cql.execute(b"i" * 16, options=0x11, payload=payload, version=version, stream=7) + more
+    )
+    assert session.refusal is None
+
+
+@any_cut
+def test_a_server_that_has_forgotten_a_marked_statement_is_heard_with_the_clients_id(cut: Cut) -> None:
+    """So that the driver finds what to prepare again. Errors about others, and other errors, pass."""
+    session = CqlSession(cut)
+    others = cql.unprepared(b"x" * 16, stream=2) + cql.error(0x2200, "no", stream=3)
+    session.say(cql.unprepared(b"i" * 16, stream=7) + others)
+    assert session.heard == cql.unprepared(b"i" * 16, stream=7) + others
+    session.ask(cql.execute(MARK + b"i" * 16))
+    session.heard = b""
+    session.say(others + cql.unprepared(b"i" * 16, stream=7) + others)
+    assert session.heard == others + cql.unprepared(MARK + b"i" * 16, stream=7) + others
+
+
+def test_a_session_remembers_some_statements_and_not_more() -> None:
+    session = CqlSession()
+    for number in range(STATEMENTS_LIMIT + 9):
+        session.ask(cql.execute(MARK + b"%d" % number))
+    assert len(session.guard._requests.executed) == STATEMENTS_LIMIT
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\0", b"\0\x10", b"\0\x12" + MARK + b"ii", b"\0\x12" + MARK + b"ii\0\6", b"\xff\xff"]
+)
+def test_an_execute_that_ends_early_is_for_the_server_to_refuse(body: bytes) -> None:
+    session = CqlSession(bytewise)
+    said = cql.frame(cql.EXECUTE, body) + cql.frame(cql.OPTIONS)
+    session.ask(said)
+    assert session.upstream == said
 
 
 @any_cut
@@ -279,8 +327,7 @@ def test_nobody_logs_in_again(cut: Cut, opcode: int) -> None:
     session = CqlSession(cut)
     before = cql.frame(cql.QUERY, b"select", stream=2)
     session.ask(before + cql.frame(opcode, b"\0\0\0\0", stream=77))
-    assert opcode not in [frame[3] for frame in frames(session.upstream[: len(before)])]
-    assert len(session.upstream) <= len(before) + 8  # of a header, and no server acts on that
+    assert session.upstream == before
     assert session.refusal is not None
     said = farewell(session.refusal, 4)
     assert cql.read_error(said)[0] == 0x000A
