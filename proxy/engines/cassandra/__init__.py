@@ -40,8 +40,8 @@ https://docs.aws.amazon.com/keyspaces/latest/devguide/programmatic.drivers.html 
       |                             | AUTH_SUCCESS                                    |
       | AUTH_SUCCESS, or READY      |<------------------------------------------------|
       |<----------------------------|                                                 |
-      | requests: headers are looked at ---------------------------------------------->
-      | answers <----- system.local and system.peers rewritten, news of nodes dropped |
+      | requests: headers are looked at ---------------------------------------------->|
+      |<----- answers: system.local and system.peers rewritten, news of nodes dropped |
 
 Where the listener has a database and a `db_user`, STARTUP is the login (AllowAllAuthenticator); elsewhere a client
 names its role in PLAIN, `db_user@database` where the listener is routed so. Whatever it sends as a password is ignored:
@@ -50,8 +50,9 @@ its certificate, or the listener's fixed workload, says who it is.
 Upstream speaks the client's version, so that frames can be relayed as they are, stream ids included. Compression is not
 offered, because results must be read. Drivers look for other nodes, to connect to them past the proxy; they find none.
 
-`wire` holds the bytes, `handshake` the client half, `upstream` the other half and the probe, `proof` the signature,
-`guard` the session, `results` what is rewritten in it, `refusals` how no is said.
+`wire` and `reading` hold the bytes, `handshake` the client half, `upstream` the other half and the probe, `proof` the
+signature, `guard` and `requests` the session, `results` and `statements` what is rewritten in it, `refusals` how no is
+said.
 """
 
 from __future__ import annotations
