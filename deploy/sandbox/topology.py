@@ -210,6 +210,7 @@ DYNAMODB = DatabaseSpec(
     other_hosts=(
         "streams.dynamodb.us-west-1.amazonaws.com",
         "dynamodb-fips.us-west-1.amazonaws.com",
+        "streams.dynamodb-fips.us-west-1.amazonaws.com",
         "dynamodb.us-west-1.api.aws",
         "streams-dynamodb.us-west-1.api.aws",
         f"{EXAMPLE_ACCOUNT}.ddb.us-west-1.amazonaws.com",

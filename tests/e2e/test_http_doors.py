@@ -22,6 +22,13 @@ from tests.e2e.http_clients import USER, authorization
 from tests.e2e.roles import refused
 from tests.support.raw_http import HttpClient
 
+ENDPOINTS: Final = {
+    "by-fips": "dynamodb-fips.us-west-1.amazonaws.com",
+    "by-both-stacks": "dynamodb.us-west-1.api.aws",
+    "by-account": f"{topology.EXAMPLE_ACCOUNT}.ddb.us-west-1.amazonaws.com",
+    "by-streams": "streams.dynamodb.us-west-1.amazonaws.com",
+}
+"""Databases registered under the other names that AWS has for the same tables."""
 SNI: Final = {"tables.proxy.test": "tables", "analytics.proxy.test": "analytics-tables"}
 STRANGER: Final = f"{TRUST_DOMAIN}/ns/lab/sa/experiment"
 
@@ -34,6 +41,9 @@ def doors(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     def change_broker(document: dict[str, Any]) -> None:
         document["proxies"][0]["workloads"].append(f"{TRUST_DOMAIN}/ns/lab/*")
+        databases = document["db_service"]["databases"]
+        tables = next(row for row in databases if row["name"] == "tables")
+        databases += [{**tables, "name": name, "uri": f"{host}:443"} for name, host in ENDPOINTS.items()]
 
     def change_proxy(document: dict[str, Any]) -> None:
         files = {"cert_file": str(place / "proxy.crt"), "key_file": str(place / "proxy.key")}
@@ -45,7 +55,9 @@ def doors(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
         document["listeners"] += [
             door(
-                "hosts", workload=APP_WORKLOAD, http={"hosts": {name: name for name in ("tables", "analytics-tables")}}
+                "hosts",
+                workload=APP_WORKLOAD,
+                http={"hosts": {name: name for name in ("tables", "analytics-tables", *ENDPOINTS)}},
             ),
             door("mutual", tls={**files, **clients}, database="tables"),
             door("sni", tls={**sni, **clients}, sni=SNI),
@@ -136,17 +148,42 @@ def test_the_host_header_leads_to_a_database(doors: Bridge, host: str, account: 
     assert nowhere.json()["__type"].endswith("#ResourceNotFoundException")
 
 
-def scan(host: str) -> bytes:
-    """A Scan as an SDK sends it."""
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_tables_and_streams_are_found_by_every_name_that_aws_has_for_them(doors: Bridge, name: str) -> None:
+    with HttpClient(doors.ports["hosts"]) as raw:
+        tables, streams = raw.say(scan(name)), raw.say(call(name, "DynamoDBStreams_20120810.ListStreams", b"{}"))
+    assert (tables.status, tables.json().get("Count")) == (200, 3), tables
+    assert (streams.status, "Streams" in streams.json()) == (200, True), streams
+
+
+@pytest.mark.parametrize("target", ["AmazonDAXV3.DescribeClusters", "DynamoDB_20111205.Scan", "Scan", ""])
+def test_what_is_no_call_of_dynamodb_is_not_signed(doors: Bridge, target: str) -> None:
+    steering = Control(doors.world.aws_endpoint)
+    steering.reset_counters()
+    with HttpClient(doors.ports["hosts"]) as raw:
+        answer = raw.say(call("tables", target, b"{}"))
+        assert raw.say(scan("tables")).status == 200
+    assert answer.status == 400
+    assert "tollbridge: " in answer.json()["message"]
+    assert {name for name in steering.counters().calls if not name.startswith("sts:")} == {"dynamodb:Scan"}
+
+
+def call(host: str, target: str, body: bytes) -> bytes:
+    """A call as an SDK sends it."""
     lines = (
         "POST / HTTP/1.1",
         f"Host: {host}",
         f"Authorization: {authorization('dynamodb')}",
         "Content-Type: application/x-amz-json-1.0",
-        "X-Amz-Target: DynamoDB_20120810.Scan",
-        "Content-Length: 22",
+        f"X-Amz-Target: {target}",
+        f"Content-Length: {len(body)}",
     )
-    return "\r\n".join(lines).encode() + b'\r\n\r\n{"TableName":"orders"}'
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def scan(host: str) -> bytes:
+    """A Scan of the table that is there."""
+    return call(host, "DynamoDB_20120810.Scan", b'{"TableName":"orders"}')
 
 
 def test_one_connection_too_many_hears_that_it_should_slow_down(doors: Bridge) -> None:
