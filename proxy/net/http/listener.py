@@ -76,7 +76,14 @@ class HttpListener:
         self._house = House(
             door=door,
             engine=engine,
-            passes=Passes(engine=engine, grants=services.grants, pools=pools, clock=services.clock, spawn=self._spawn),
+            passes=Passes(
+                engine=engine,
+                grants=services.grants,
+                pools=pools,
+                clock=services.clock,
+                spawn=self._spawn,
+                audited=audited,
+            ),
             pools=pools,
             limits=limits,
             log=log,
