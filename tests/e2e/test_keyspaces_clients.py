@@ -24,6 +24,7 @@ from deploy.sandbox.world import World
 from tests.e2e.clients import SIDES, audit_line, run
 from tests.e2e.cql import Neighbours, connected
 from tests.e2e.nosql import POWERLESS, READER, USER, bypassed
+from tests.support.sockets import connections
 
 DATABASE: Final = topology.KEYSPACES.name
 KEYSPACE: Final = "client_tests"
@@ -186,6 +187,22 @@ def test_news_of_the_schema_reach_the_driver_and_news_of_nodes_do_not(session: S
     session.execute(f"ALTER TABLE {table} ADD more text")
     until(lambda: "more" in session.cluster.metadata.keyspaces[KEYSPACE].tables[table].columns)
     assert len(session.cluster.metadata.all_hosts()) == 1
+
+
+def test_a_session_more_is_a_connection_more_to_keyspaces(nosql_bridge: Bridge, nosql_world: World) -> None:
+    """Which takes so many queries a second on each."""
+    process = nosql_bridge.proxy.process
+    assert process is not None
+    port = nosql_world.database(DATABASE).local_port
+
+    def upstream() -> int:
+        return connections(process.pid, port)
+
+    before = upstream()
+    with enter(nosql_bridge) as session:
+        more = [session.cluster.connect() for _ in range(3)]
+        assert all(each.execute("SELECT count(*) FROM shop.orders").one()[0] >= 3 for each in more)
+        assert upstream() - before == 1 + 1 + 3, "the cluster's own, the first session's, three more"
 
 
 def test_the_driver_reconnects_to_a_proxy_that_was_restarted(nosql_world: World, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from broker.settings import load as load_broker
+from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
 from proxy.settings import load as load_proxy
 from tests.e2e.clients import environment, run
@@ -74,6 +75,18 @@ def test_the_http_examples_get_in(http_bridge: Bridge, aws_cli: Path) -> None:
     assert '"Count": 3' in answer.stdout
     assert '"cluster_name":"sandbox"' in answer.stdout
     assert answer.stdout.endswith("3\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "door", "said"),
+    [("cassandra", "9042", "cql-open", "Ada"), ("mongodb", "27017", topology.DOCUMENTDB.name, "Ada")],
+)
+def test_the_nosql_examples_get_in(nosql_bridge: Bridge, name: str, shown: str, door: str, said: str) -> None:
+    """Drivers as they come."""
+    code = example(name)
+    assert shown in code
+    answer = run(sys.executable, "-c", code.replace(shown, str(nosql_bridge.ports[door])))
+    assert answer.stdout.strip() == said, answer.stderr
 
 
 @pytest.mark.parametrize(("name", "load"), [("broker.yaml", load_broker), ("proxy.yaml", load_proxy)])

@@ -9,19 +9,28 @@ from pathlib import Path
 _ESTABLISHED = "01"
 
 
+def connections(pid: int, port: int) -> int:
+    """How many a process has to a port."""
+    return sum(number == port for _, number in _ends(pid))
+
+
 def connected_to(pid: int) -> set[tuple[str, int]]:
     """Address and port at the other end of each TCP connection that a process has."""
+    return set(_ends(pid))
+
+
+def _ends(pid: int) -> list[tuple[str, int]]:
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):  # closed since
             target = str(descriptor.readlink())
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    found = set()
+    found = []
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[9] in inodes and fields[3] == _ESTABLISHED:
             address, port = fields[2].split(":")
             host = ipaddress.IPv4Address(bytes.fromhex(address)[::-1])
-            found.add((str(host), int(port, 16)))
+            found.append((str(host), int(port, 16)))
     return found
