@@ -8,6 +8,7 @@ VENV := .venv
 NODE := tests/e2e/node
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
 PROTOS := $(wildcard proto/tollbridge/v1/*.proto)
 
 .PHONY: help fetched node-clients demo test unit e2e lint format bench proto lock clean engines
@@ -37,7 +38,7 @@ fetched: $(STAMP) engines
 	@$(BIN)/python -m deploy.sandbox fetch --engines valkey,opensearch,cassandra,mongodb || test "$${TOLLBRIDGE_REQUIRE_ENGINES:-}" != 1
 
 test: $(STAMP) engines fetched node-clients ## every test; TOLLBRIDGE_REQUIRE_ENGINES=1 makes a missing engine a failure
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 unit: $(STAMP) ## the tests that need no engine
 	@$(BIN)/python -m pytest tests/unit tests/property tests/completeness tests/contract tests/architecture $(ARGS)
