@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from deploy.sandbox import MissingEngine, Sandbox, topology
+from deploy.sandbox.accounts import Accounts, allow, broker_trust_policy, policy
 from deploy.sandbox.bridge import APP_WORKLOAD, PROXY_ID, Bridge, Document
 from deploy.sandbox.world import World
 from tests.e2e.clients import connection_string, run
@@ -20,6 +21,9 @@ from tests.e2e.conftest import missing
 from tests.e2e.load import mtls
 
 POOL, CLUSTER = topology.RDS_PROXY.name, topology.DSQL.name
+OWNED = "owned-cluster"
+"""The same cluster, entered by a role that may be its admin and nobody else."""
+OWNER_ROLE_ARN = topology.TEST_ROLES_ARN.replace("test-*", "test-dsql-owner")
 both = pytest.mark.parametrize("database", [POOL, CLUSTER])
 
 
@@ -43,6 +47,8 @@ def system_trust(document: Document) -> None:
     pool = next(database for database in databases if database["name"] == POOL)
     powerless = {**pool["aws"], "assume_role_arn": topology.NO_CONNECT_ROLE_ARN}
     databases.append({**pool, "name": "no-policy", "aws": powerless})
+    cluster = next(database for database in databases if database["name"] == CLUSTER)
+    databases.append({**cluster, "name": OWNED, "aws": {**cluster["aws"], "assume_role_arn": OWNER_ROLE_ARN}})
     for database in databases:
         database.pop("tls", None)
     for rule in document["access"]["rules"]:
@@ -57,6 +63,12 @@ def no_trust_files(document: Document) -> None:
 @pytest.fixture(scope="module")
 def running(public_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     """Both daemons with the sandbox's CA for a system store."""
+    arn = f"arn:aws:dsql:{topology.REGION}:{topology.EXAMPLE_ACCOUNT}:cluster/{topology.DSQL.resource_id}"
+    Accounts(public_world.aws_endpoint).create_role(
+        OWNER_ROLE_ARN,
+        trust=broker_trust_policy(topology.EXAMPLE_EXTERNAL_ID),
+        permissions=policy(allow("dsql:DbConnectAdmin", arn)),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", public_world.ca_cert_file)
         bridge = Bridge(public_world, tmp_path_factory.mktemp("bridge"), system_trust, no_trust_files)
@@ -115,6 +127,15 @@ def test_a_store_without_their_authority_vouches_for_nobody(
 def test_dsql_asks_another_permission_of_its_admin(running: Bridge) -> None:
     """The refusal names it."""
     assert "dsql:DbConnectAdmin" in refused(dsn(running, CLUSTER, "admin"))
+
+
+def test_dsqls_admin_gets_in_by_that_permission(running: Bridge) -> None:
+    """And nobody else does by it."""
+    with psycopg.connect(mtls(running, f"admin@{OWNED}")) as connection:
+        assert connection.execute("select current_user::text").fetchone() == ("admin",)
+    said = refused(mtls(running, f"app@{OWNED}"))
+    assert "dsql:DbConnect" in said
+    assert "DbConnectAdmin" not in said
 
 
 def test_an_rds_proxys_refusal_names_the_proxys_resource(running: Bridge) -> None:
