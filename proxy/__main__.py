@@ -104,7 +104,7 @@ def check(database: str, config: Path, db_user: str | None, db_name: str, worklo
     grant              does it let this workload in, as this user                        exit code 4
     dns, tcp           is there a way to the database                                    exit code 5
     tls                does its certificate chain to the right roots and bear its name   exit code 6
-    login, query       does it take the credential and answer `select 1`                 exit code 7
+    login, query       does it take the credential and answer one trivial question       exit code 7
     \b
     Exit code 0 when all of it works, 2 for a bad configuration or command line.
     """
@@ -166,6 +166,9 @@ def file_problems(settings: ProxySettings) -> list[str]:
             tls.read(files)
         except TlsFilesError as error:
             problems.append(f"{path}: {error}")
+    for index, listener in enumerate(settings.listeners):
+        if listener.http is not None:
+            problems += [f"listeners[{index}].http.{problem}" for problem in listener.http.file_problems()]
     for path, bundle in (
         ("trust.aws_rds", settings.trust.aws_rds),
         ("trust.aws_redshift", settings.trust.aws_redshift),
