@@ -14,7 +14,7 @@ from proxy.model import Location, SealedGrant
 from proxy.protocols import OneProtocol
 from proxy.script import CLIENT
 from tests.contract.house import House, database
-from tests.support import cql
+from tests.support import cql, mongo
 from tests.support.proofs import NoProofs
 from tests.unit.proxy.whole import startup, whole
 from tollbridge.model import Credential, Database, Product, Protocol, Token
@@ -101,6 +101,7 @@ async def test_a_postgres_client_at_a_mysql_database_reads_a_postgres_error(
 
 FIRST_WORDS = {
     "cassandra": cql.startup(),
+    "mongodb": mongo.op_msg({"ping": 1, "$db": "admin"}),
     "mysql": b"",
     "postgres": startup(user="app", database="shop"),
     "redis": b"PING\r\n",
