@@ -23,6 +23,7 @@ from proxy.net.gate import Gate
 from proxy.net.http.house import HttpCounters, HttpLimits
 from proxy.net.http.listener import HttpListener
 from proxy.net.http.pool import PoolLimits
+from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
 from tests.support.ca import TestCa
@@ -259,6 +260,7 @@ async def http_stage(
     gate: Gate | None = None,
     audited: bool = False,
     max_connections: int = 1000,
+    client_certificates: ClientCertificates | None = None,
     **door: Any,
 ) -> AsyncIterator[HttpStage]:
     """A running listener; drained at the end."""
@@ -295,6 +297,14 @@ async def http_stage(
             clock=clock,
             gate=gate or Gate(),
         )
+        client_tls = None
+        if client_certificates is not None:
+            certificate, key = ca.files(ca.leaf("proxy.example"))
+            client_tls = ClientTls(
+                ClientTlsFiles(certificate=certificate, key=key, client_ca=ca.file),
+                client_certificates=client_certificates,
+                clock=clock,
+            )
         listener = HttpListener(
             door=Door(**(settings | door)),
             engine=HTTP_ENGINES["dynamodb" if service == "dynamodb" else "opensearch"],
@@ -307,6 +317,7 @@ async def http_stage(
             limits=limits or HttpLimits(),
             pool_limits=pool or PoolLimits(),
             audited=lambda _: audited,
+            client_tls=client_tls,
         )
         listener.bind()
         running = asyncio.create_task(listener.run())  # noqa: TID251 - a TaskGroup would wrap what the test raises

@@ -63,6 +63,8 @@ class Inbound:
 
     def feed(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._closed:
+            return
         intake = self._intake
         if intake is not None and not intake.ended:
             self._body(intake, data)

@@ -95,6 +95,7 @@ class HttpListener:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._open: dict[Link, Inbound | None] = {}
+        self._leaving = 0
         self._group: asyncio.TaskGroup | None = None
         self._drained = asyncio.Event()
         self._one_left = asyncio.Event()
@@ -216,9 +217,17 @@ class HttpListener:
 
     def _turn_away(self, link: Link, reason: Reason, message: str) -> None:
         self._counters.login(reason)
+        if self._leaving >= 2 * self._max_connections:
+            link.abort()  # so many goodbyes are under way, each with its descriptor, that who never got in gets none
+            return
+        self._leaving += 1
+        link.when_closed(self._turned_away)
         if not self.door.tls_required:
             link.write(encode(self._house.engine.refuse(Refused(reason, message)), closing=True))
         link.close()
+
+    def _turned_away(self) -> None:
+        self._leaving -= 1
 
     async def _identify(self, link: Link, facts: LoginFacts, client_tls: ClientTls | None) -> None:
         """TLS first, where the client begins it."""
