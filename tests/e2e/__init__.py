@@ -7,6 +7,8 @@
     test_routes.py            who a client is and where it is led
     test_upstream_auth.py     the other ways PostgreSQL asks for a password
     test_check_command.py     the operator's walk along the way of a login
+    test_cli*.py              the operator's command line; test_readme_cli.py: as README.md shows it
+    test_doctor*.py           printed IAM policies are enough, each statement is needed, doctor names the missing one
     test_refusals.py          logins that end in a refusal: the table
     test_hostile_clients.py   clients that break the protocol, stall or vanish
     test_outages.py           STS or a database away, drain, limits, proxies outside their row
