@@ -12,6 +12,7 @@ from deploy.sandbox.aws.strict import (
     assume_role_denied,
     assume_role_duration_refusal,
     assume_role_shape_refusal,
+    dynamodb_host_refusal,
     render,
     scope_refusal,
     session_outlived_its_role,
@@ -191,3 +192,48 @@ def test_an_unknown_signer_is_told_so_in_the_words_of_the_protocol(code: str, js
     assert (query.status, query.code) == (403, code)
     assert (json.status, json.code) == (400, json_code)
     assert query.message == json.message
+
+
+def dynamodb(
+    host: str, *, target: str = "DynamoDB_20120810.Scan", key: str = "ASIAEXAMPLEEXAMPLE", **scope: str
+) -> Call:
+    """A call as it arrives at one of DynamoDB's hosts."""
+    named = f"{key}/20260115/{scope.get('region', 'us-west-1')}/dynamodb/aws4_request"
+    authorization = f"AWS4-HMAC-SHA256 Credential={named}, SignedHeaders=host, Signature=0" if key else ""
+    headers = {"host": host, "x-amz-target": target, "content-type": "application/x-amz-json-1.0"}
+    return parse_call({**headers, "authorization": authorization}, "", b"{}")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "dynamodb.us-west-1.amazonaws.com",
+        "dynamodb.us-west-1.amazonaws.com:443",
+        "dynamodb-fips.us-west-1.amazonaws.com",
+        "dynamodb.us-west-1.api.aws",
+        "222222222222.ddb.us-west-1.amazonaws.com",
+        "127.0.0.1:4566",
+    ],
+)
+def test_dynamodbs_hosts_take_their_own_api_signed_for_their_region(host: str) -> None:
+    assert dynamodb_host_refusal(dynamodb(host)) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (dynamodb("dynamodb.us-west-1.amazonaws.com", region="us-east-1"), "InvalidSignatureException"),
+        (dynamodb("222222222222.ddb.us-east-1.amazonaws.com"), "InvalidSignatureException"),
+        (dynamodb("streams.dynamodb.us-west-1.amazonaws.com"), "UnknownOperationException"),
+        (
+            dynamodb("dynamodb.us-west-1.api.aws", target="DynamoDBStreams_20120810.ListStreams"),
+            "UnknownOperationException",
+        ),
+        (dynamodb("dynamodb.us-west-1.amazonaws.com", key=""), "MissingAuthenticationTokenException"),
+        (dynamodb("dynamodb.us-west-1.amazonaws.com", key="222222222222"), "UnrecognizedClientException"),
+    ],
+)
+def test_what_dynamodbs_hosts_refuse(call: Call, code: str) -> None:
+    refusal = dynamodb_host_refusal(call)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (400, code)
