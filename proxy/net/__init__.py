@@ -11,5 +11,5 @@ dial.py       names to sockets            sessions.py  cancel key -> where that 
 driver.py     runs a login under one deadline and keeps what must not depend on an engine
 relay.py      moves bytes until both directions have ended        guarded.py  the same under a guard
 listener.py   accepts, counts, limits, drains                     events.py   what it tells the audit log
-counters.py   plain numbers, read when scraped
+counters.py   plain numbers, read when scraped                    http/       services that sign each request
 """

@@ -188,8 +188,11 @@ class Pool:
             self.put(upstream)
         elif refusal is not None:
             self._pools.counters.failed += 1
-            if not (refusal.reason in _PATIENCE and self._all) and self._waiting:
+            if refusal.reason in _PATIENCE and self._all:
+                return
+            if self._waiting:
                 self._waiting.popleft().unconnected(refusal)
+            self._dial()
 
     async def _connected(self) -> Upstream:
         pools, location = self._pools, self.location

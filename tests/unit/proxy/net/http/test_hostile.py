@@ -9,10 +9,12 @@ import pytest
 from proxy.errors import Refused
 from proxy.http.heads import HEAD_LIMIT
 from proxy.model import PeerFacts
+from proxy.net.dial import Dialer
 from proxy.net.http.house import HttpLimits
 from proxy.net.http.pool import PoolLimits
 from tests.support.ca import TestCa
 from tests.support.http_stage import (
+    HOSTS,
     Request,
     Upstream,
     answer,
@@ -343,3 +345,16 @@ async def test_targets_that_are_not_dynamodbs(ca: TestCa, target: str, reason: R
         assert reason.encode() in got.body
         assert stage.upstream.requests == []
         assert isinstance(stage.log.refusals[0].reason, type(Refused(reason, "").reason))
+
+
+async def test_requests_that_wait_for_a_server_that_is_gone_are_all_told(ca: TestCa) -> None:
+    """More of them than connections that may be dialled."""
+
+    async def refuse(_: Upstream, peer: Peer, request: Request) -> None:
+        peer.close()
+
+    async with http_stage(ca, refuse, pool=PoolLimits(connections=1)) as stage:
+        stage.listener.pools.dialer = Dialer(connect_seconds=0.5, dial={HOSTS["dynamodb"]: "127.0.0.1:1"})
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(stage.ask(call())) for _ in range(5)]
+        assert [task.result().status for task in asking] == [503] * 5
