@@ -23,6 +23,9 @@ from tollbridge.reasons import Reason
 TAG_CALLS_AT_ONCE: Final = 4
 """Per cell: AWS gives these calls some tens a second in an account and region."""
 
+FEW: Final = 50
+"""So many resources are read and judged on the loop: a tenth of a millisecond each."""
+
 _T = TypeVar("_T")
 
 
@@ -73,10 +76,11 @@ class Eyes:
         answers: dict[str, Sequence[Item]] = {}
         for listing in observer.listings:
             answers[listing.operation] = await self._list(session, place, listing, notes)
-        outcomes = list(observer.read(answers))
+        many = sum(len(items) for items in answers.values()) > FEW
+        outcomes = await _worked(many, lambda: list(observer.read(answers)))
         if observer.tags is not None:
             outcomes = await _Tags(self.directory, session, place, observer.tags).read(outcomes, notes)
-        registered, skipped = register(outcomes, cell, place, name_tag=self.name_tag)
+        registered, skipped = await _worked(many, lambda: register(outcomes, cell, place, name_tag=self.name_tag))
         return Look(account_id=session.account_id, registered=registered, skipped=skipped, notes=notes)
 
     async def _list(self, session: AccountSession, place: Place, listing: Listing, notes: list[str]) -> Sequence[Item]:
@@ -87,6 +91,11 @@ class Eyes:
                 raise
             notes.append(error.message)
             return ()
+
+
+async def _worked(in_thread: bool, work: Callable[[], _T]) -> _T:
+    """Pure work, off the loop where it would hold up logins."""
+    return await asyncio.to_thread(work) if in_thread else work()
 
 
 def chain(cell: Cell, *, broker_name: str, sts_region: str) -> ChainKey:

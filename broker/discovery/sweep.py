@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -126,12 +126,12 @@ class Sweeper:
         async with asyncio.TaskGroup() as group:
             for cell in self.cells.values():
                 group.create_task(self._look(cell), name=f"discovery {cell.key.text()}")
-        self.sweeps += 1
         self._hand_on()
         try:
             await self._save()
         except BrokerError as error:
             _log.warning("what was discovered cannot be stored: %s", error.message)
+        self.sweeps += 1
 
     async def forget(self, host: str) -> None:
         """Drop the database at a host that failed sweeps keep. Raises NotForgotten, or BrokerError from the store."""
@@ -252,16 +252,9 @@ class Sweeper:
             return
         self._read = read
         stored = {cell.key: cell.document for cell in read}
-        states = []
-        for key, cell in self.cells.items():
-            document = stored.pop(key.text(), None)
-            if document is None:
-                continue
-            try:
-                states.append(documents.unpack(document, cell))
-            except documents.Unreadable as error:
-                _log.warning("what was known of %s is left out: %s", key.text(), error)
-        self._strangers = set(stored)
+        # Off the loop: thousands of databases take a second, and logins go on meanwhile.
+        states = await asyncio.to_thread(_unpacked, list(self.cells.values()), stored)
+        self._strangers = stored.keys() - {key.text() for key in self.cells}
         self._stored = self.table = table(self.cells.values(), states)
         self._hand_on()
 
@@ -269,12 +262,26 @@ class Sweeper:
         """Raises BrokerError."""
         states = changed(self._stored, self.table)
         after, strangers = self.table, self._strangers
-        alone = await self._store.save([documents.pack(state) for state in states], sorted(strangers))
+        packed = await asyncio.to_thread(lambda: [documents.pack(state) for state in states])
+        alone = await self._store.save(packed, sorted(strangers))
         self._stored = after
         self._strangers = self._strangers - strangers
         if alone:
             with suppress(BrokerError):
                 self._read = await self._store.load()
+
+
+def _unpacked(cells: Sequence[Cell], stored: Mapping[str, bytes]) -> list[CellState]:
+    states = []
+    for cell in cells:
+        document = stored.get(cell.key.text())
+        if document is None:
+            continue
+        try:
+            states.append(documents.unpack(document, cell))
+        except documents.Unreadable as error:
+            _log.warning("what was known of %s is left out: %s", cell.key.text(), error)
+    return states
 
 
 class MemoryStore:
