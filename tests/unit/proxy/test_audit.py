@@ -14,7 +14,7 @@ import pytest
 from proxy.audit import MAX_MESSAGE, MAX_VALUE, AuditedGrants, AuditLog, Writer
 from proxy.errors import Refused
 from proxy.model import SealedGrant
-from proxy.net.events import LoginFacts, SessionEnd, SessionRefusal, SessionStart
+from proxy.net.events import LoginFacts, RequestDone, SessionEnd, SessionRefusal, SessionStart
 from tests.support.clock import FakeClock
 from tests.support.proofs import NoProofs
 from tollbridge.model import Credential, Token
@@ -191,3 +191,27 @@ def test_a_file_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
     """Not the first session."""
     with pytest.raises(OSError, match="No such file"):
         Writer(tmp_path / "missing" / "audit.jsonl")
+
+
+def test_a_request_leaves_one_line(tmp_path: Path) -> None:
+    """What was asked and how it was answered; a name that a client invented is bounded."""
+    file = tmp_path / "audit.jsonl"
+    writer = Writer(file)
+    AuditLog(writer, FakeClock()).on_request(
+        RequestDone(
+            facts=FACTS,
+            method="GET",
+            names={"path": "/" + "x" * 5000, "index": "logs-*"},
+            status=200,
+            bytes_to_client=100,
+            bytes_to_upstream=0,
+            seconds=0.01234567,
+        )
+    )
+    writer.close()
+    (line,) = lines(file)
+    assert line["event"] == "request"
+    assert (line["method"], line["status"], line["index"], line["seconds"]) == ("GET", 200, "logs-*", 0.0123)
+    assert (line["bytes_to_client"], line["bytes_to_upstream"]) == (100, 0)
+    assert line["decision_id"] == "d-1"
+    assert len(line["path"]) == MAX_MESSAGE
