@@ -9,6 +9,7 @@
 
     access/       who may: rules, evaluation (pure), loading; operators
     registry/     which databases exist: snapshot, merge of sources; dynamic ones: documents, stores, registrar
+    discovery/    what there is in AWS: observers per service (pure), the sweep, registered ones compared with AWS
     sessions/     account sessions: chain key, freshness (pure), keeper (one chain, single flight), pool
     issuers/      one module per way AWS lets you in, and a table product -> issuer
     policies/     IAM documents as pure code

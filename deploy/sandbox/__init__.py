@@ -12,6 +12,7 @@ The demo, the tests and the benchmarks all stand on this one sandbox::
         logins,     the token check that RDS,            v
         tokens      ElastiCache, MemoryDB make  <--- unix socket
         redshift    temporary users  --------------> PostgreSQL as Redshift: md5, those users alone
+        inventory   describe, list, tags, modify of what is in the accounts (``estate``), by botocore's models
         /_sandbox   counters, faults, expiry, login log
 
 Account 111111111111 runs the broker and owns database ``local``; 333333333333 owns ``analytics`` and 222222222222 the
