@@ -120,6 +120,8 @@ class Reload:
     def _waiting(self, settings: Settings) -> str:
         before = self._in_force.started_with
         changed = [name for name in AT_START_ONLY if getattr(settings, name) != getattr(before, name)]
+        if settings.discovery.at_start_only != before.discovery.at_start_only:
+            changed.append("discovery (but iam_auth_changes)")
         if settings.keeps_a_registry and not before.keeps_a_registry:
             changed.append("db_service.resources or db_service.aws, for the first time")
         return f"{self._path}: {', '.join(changed)} changed: a restart is needed for that" if changed else ""

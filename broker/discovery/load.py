@@ -36,6 +36,11 @@ class DiscoverySection(Section):
     )
     threads: int = Field(default=8, ge=1, le=64, description="Calls to AWS at once, apart from those for logins.")
 
+    @property
+    def at_start_only(self) -> tuple[object, ...]:
+        """What cannot change while a broker runs."""
+        return self.interval_seconds, self.name_tag, self.fetch_metadata, self.threads
+
 
 def load_matchers(section: DbService, links: AccountLinks) -> tuple[Matcher, ...]:
     """Of a section without errors. An account link for a matcher's role may hold its external ID and its limits."""

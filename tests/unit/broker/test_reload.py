@@ -145,6 +145,15 @@ async def test_the_first_selector_needs_a_restart(place: Place) -> None:
     assert "db_service.resources or db_service.aws, for the first time" in place.reload.trouble
 
 
+async def test_how_discovery_beats_needs_a_restart_and_whether_it_may_change_things_does_not(place: Place) -> None:
+    place.write(("aws:", "discovery: {iam_auth_changes: true}\naws:"))
+    assert await place.reload.look()
+    assert (place.in_force.settings.discovery.iam_auth_changes, place.reload.trouble) == (True, "")
+    place.write(("aws:", "discovery: {interval_seconds: 60}\naws:"))
+    await place.reload.look()
+    assert place.reload.trouble.endswith("discovery (but iam_auth_changes) changed: a restart is needed for that")
+
+
 async def test_a_consequence_that_fails_does_not_end_the_broker(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     async def fails(_settings: Settings, _derived: Derived) -> None:
         raise ZeroDivisionError
