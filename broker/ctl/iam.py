@@ -177,7 +177,7 @@ def print_(
         )
     text = render(documents, form)
     click.echo(text, nl=False)
-    _notes(documents, text)
+    _notes(documents, text, form)
 
 
 def _of_types(flags: Flags) -> list[Document]:
@@ -271,8 +271,12 @@ def _role_wanted(role_arn: str, flags: Flags) -> bool:
     return not flags.roles or role_arn in flags.roles
 
 
-def _notes(documents: Sequence[Document], text: str) -> None:
+def _notes(documents: Sequence[Document], text: str, form: str) -> None:
     """What is left to do, on standard error."""
+    accounts = sorted({each.attach_to.split(":")[4] for each in documents if each.attach_to.count(":") >= 5})
+    if form != "json" and len(accounts) > 1:
+        message = f"note: these belong to accounts {', '.join(accounts)}, and a stack or provider is for one"
+        click.echo(f"{message}: --role and --for print a part", err=True)
     for placeholder, what in (
         (ACCOUNT_PLACEHOLDER, "the account ID (--account, --principal)"),
         ("role/DatabaseUserRole", "the role that is the database user (--user-role)"),

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ import yaml
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import APP_WORKLOAD, Bridge
 from deploy.sandbox.world import World
-from tests.e2e.clients import environment
+from tests.e2e.clients import environment, psql
 from tests.e2e.conftest import Leaks
 
 DOCUMENT: Final = f"""\
@@ -131,6 +132,24 @@ def test_a_database_is_created_listed_changed_and_removed(terminal: Terminal, fi
     assert terminal.run("rm", "dynamic").returncode == 0
     gone = terminal.run("get", "dynamic")
     assert gone.returncode == 5
+
+
+def test_what_is_created_is_entered_through_the_proxy(terminal: Terminal, file: str) -> None:
+    """The cross-account page's document, `tollbridge create`, psql: no restart, no password."""
+    assert terminal.run("create", file).returncode == 0
+    bridge = terminal.bridge
+    login = (
+        f"host=localhost hostaddr=127.0.0.1 port={bridge.ports['mtls']} user=app@dynamic dbname=app sslmode=verify-full"
+        f" sslrootcert={bridge.file('mesh-ca.crt')} sslcert={bridge.file('client.crt')}"
+        f" sslkey={bridge.file('client.key')}"
+    )
+    try:
+        deadline = time.monotonic() + 5
+        while (answer := psql(login, "select current_user")).returncode and time.monotonic() < deadline:
+            pass  # each try is a login
+        assert answer.stdout.strip() == "app", answer.stderr
+    finally:
+        assert terminal.run("rm", "dynamic").returncode == 0
 
 
 def test_check_changes_nothing(terminal: Terminal, file: str) -> None:

@@ -167,6 +167,13 @@ def test_terraform_and_cloudformation_carry_the_same_policies(config: Path) -> N
     assert "&id" not in run("--config", config, "-o", "cloudformation").stdout
 
 
+def test_templates_for_several_accounts_are_told_apart(config: Path) -> None:
+    """A stack belongs to one account."""
+    several = run("--config", config, "--principal", BROKER, "-o", "cloudformation")
+    assert "111111111111, 222222222222, 333333333333" in several.stderr
+    assert "accounts" not in run("--config", config, "--for", "role", "--role", ROLE, "-o", "cloudformation").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
