@@ -60,7 +60,7 @@ def unpack(document: bytes, cell: Cell) -> CellState:
         return _state(json.loads(text), cell)
     except Unreadable:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise Unreadable(f"it is no document of a cell: {type(error).__name__}") from error
 
 

@@ -112,7 +112,10 @@ class Inspector:
     async def run(self) -> None:
         """Ask about everything registered, each in its turn. Ends by cancellation only."""
         while True:
-            await self.round()
+            try:
+                await self.round()
+            except Exception:  # noqa: BLE001 - a bug here must not end a broker whose logins go on
+                _log.exception("asking AWS about registered databases failed for a reason nobody foresaw")
             await self._sleep(LOOK_SECONDS * (0.5 + self._jitter()))
 
     async def round(self) -> None:

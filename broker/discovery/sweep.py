@@ -107,19 +107,26 @@ class Sweeper:
         """Sweep, or follow whoever does. Ends by cancellation only."""
         while True:
             self._woken.clear()
-            if not self.cells:
-                await self._woken.wait()
-            elif await self._lease():
-                async with asyncio.TaskGroup() as group:
-                    hold = group.create_task(self._hold_lease(), name="discovery lease")
-                    if self.table is self._stored:
-                        await self._follow()  # somebody may have had a database forgotten at another broker
-                    await self.sweep()
-                    await self._nap(self.rhythm.pause())
-                    hold.cancel()
-            else:
-                await self._follow()
-                await self._nap(FOLLOW_SECONDS * (0.5 + self.rhythm.jitter()))
+            try:
+                await self._turn()
+            except Exception:  # noqa: BLE001 - a bug here must not end a broker whose logins go on
+                _log.exception("discovery failed for a reason nobody foresaw; it is tried again")
+                await self._nap(FOLLOW_SECONDS)
+
+    async def _turn(self) -> None:
+        if not self.cells:
+            await self._woken.wait()
+        elif await self._lease():
+            async with asyncio.TaskGroup() as group:
+                hold = group.create_task(self._hold_lease(), name="discovery lease")
+                if self.table is self._stored:
+                    await self._follow()  # somebody may have had a database forgotten at another broker
+                await self.sweep()
+                await self._nap(self.rhythm.pause())
+                hold.cancel()
+        else:
+            await self._follow()
+            await self._nap(FOLLOW_SECONDS * (0.5 + self.rhythm.jitter()))
 
     async def sweep(self) -> None:
         """Look at every cell once; what one finds is served without waiting for the others."""
@@ -238,8 +245,9 @@ class Sweeper:
     def _hand_on(self) -> None:
         if self.table is self._published:
             return
-        self._published, self._published_at = self.table, self.rhythm.clock.monotonic()
-        self._publish(self.table.databases())
+        told = self.table
+        self._publish(told.databases())
+        self._published, self._published_at = told, self.rhythm.clock.monotonic()
 
     async def _follow(self) -> None:
         """Take over what the store holds."""

@@ -100,6 +100,7 @@ def test_a_forged_entry_is_left_out(change: dict[str, Any]) -> None:
         forged(protocol="smtp"),
         forged(labels=[]),
         forged(port="x"),
+        forged(port=float("inf")),
     ],
 )
 def test_what_is_no_document_is_refused(document: bytes) -> None:

@@ -317,6 +317,30 @@ async def test_one_broker_sweeps_and_another_takes_over_when_it_is_gone(aws: Fak
     assert second.sweeper.is_sweeper
 
 
+async def test_a_bug_outside_of_a_look_ends_nothing(
+    aws: FakeAws, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    aws.put("222222222222", "us-west-1", instance("orders"))
+    stage = Stage(aws, clock, [matcher()])
+    published = stage.published.__class__.__call__
+    broken = [True]
+
+    def publish(databases: Any) -> None:
+        if broken.pop() if broken else False:
+            raise ZeroDivisionError("a bug")
+        published(stage.published, databases)
+
+    stage.sweeper._publish = publish
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(stage.sweeper.run())
+        await until(lambda: "a reason nobody foresaw" in caplog.text)
+        assert stage.names == []
+        stage.sweeper.configure(cells([matcher(), matcher("333333333333")]))
+        await until(lambda: stage.sweeper.sweeps >= 1)
+        running.cancel()
+    assert stage.names == ["orders"]
+
+
 async def test_sweeps_are_jittered_around_the_interval(aws: FakeAws, clock: FakeClock) -> None:
     pauses = [Rhythm(clock=clock, jitter=lambda part=part: part).pause() for part in (0.0, 0.5, 0.999)]  # type: ignore[misc]
     assert pauses[0] == pytest.approx(270)
