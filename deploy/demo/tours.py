@@ -166,7 +166,7 @@ class Guide:
     def _denied(self, tour: Tour) -> None:
         with self.narrator.step(f"{tour.title}: refused, {tour.what} that no rule allows"):
             answer = self._ask(self._filled(tour, tour.denied, tour.denied_user))
-            said = answer.stdout + answer.stderr
+            said = _last_words(answer.stdout + answer.stderr)
             self.narrator.quote(said)
             if self._decision(tour).get("reason") != tour.denied_reason or tour.denied_user not in said:
                 raise RuntimeError("it was let in, or refused for another reason")
@@ -188,6 +188,11 @@ class Guide:
 
     def _decision(self, tour: Tour) -> dict[str, Any]:
         return next(line for line in reversed(self.bridge.audit("broker")) if line.get("database") == tour.database)
+
+
+def _last_words(said: str) -> str:
+    """Of a program in Python only the error, not the way there."""
+    return said.strip().splitlines()[-1].partition(", full error:")[0] if "Traceback" in said else said
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
