@@ -26,6 +26,13 @@ SPOOL_BYTES: Final = 256 * 1024
 """Written to, and read from, a file at once; a body being spooled has about twice as much in memory."""
 
 
+PIECE_BYTES: Final = 4096
+"""Pieces smaller than this are put together: a client may send two bytes at a time, and each would be an object."""
+
+GATHERED_BYTES: Final = 64 * 1024
+"""Of what was put together so, in one piece."""
+
+
 class Budget:
     """Bytes that bodies may have together."""
 
@@ -113,7 +120,8 @@ class MemoryBody:
     def __init__(self, room: Room) -> None:
         self.size = 0
         self.payload = b""
-        self.parts: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._crumbs = bytearray()
         self._hash = hashlib.sha256()
         self._room = room
 
@@ -128,8 +136,25 @@ class MemoryBody:
         if not self._room.reach(self.size):
             return False
         self._hash.update(data)
-        self.parts.append(data)
+        if len(data) < PIECE_BYTES:
+            self._crumbs += data
+            if len(self._crumbs) >= GATHERED_BYTES:
+                self._gather()
+        else:
+            self._gather()
+            self._parts.append(data)
         return True
+
+    @property
+    def parts(self) -> list[bytes]:
+        """What has come, in order."""
+        self._gather()
+        return self._parts
+
+    def _gather(self) -> None:
+        if self._crumbs:
+            self._parts.append(bytes(self._crumbs))
+            self._crumbs.clear()
 
     def finish(self, then: Callable[[], None]) -> None:
         """No more comes."""
@@ -143,7 +168,8 @@ class MemoryBody:
 
     def close(self) -> None:
         """See Body."""
-        self.parts = []
+        self._parts = []
+        self._crumbs = bytearray()
         self._room.give_back()
 
 

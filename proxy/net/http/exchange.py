@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 SUSPECT: Final = frozenset({400, 401, 403})
 """Statuses with which AWS refuses a signature."""
 
-JUDGED_BYTES: Final = 16 * 1024
-"""A body longer than this is no such refusal."""
+JUDGED_BYTES: Final = 256 * 1024
+"""A body longer than this is no such refusal. One can quote all that was signed, in JSON: target, content type, and the
+session's token, which is for no client to see."""
 
 BODILESS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 """Methods whose requests have no Content-Length when they have no body."""
@@ -61,6 +62,7 @@ class Exchange:
     _renewed: bool = False
     _held: list[bytes] | None = None
     _held_head: ResponseHead | None = None
+    _held_bytes: int = 0
 
     def __init__(self, client: Inbound, head: RequestHead) -> None:
         self.client = client
@@ -182,6 +184,11 @@ class Exchange:
             refusal.decision_id = holder.grant.decision_id
         self.client.refuse(refusal, refusal.status if isinstance(refusal, HttpRefused) else None)
 
+    def crashed(self) -> None:
+        """A bug of ours: the client sees its connection end."""
+        if not self.ended:
+            self.client.crashed()
+
     async def _upload(self, upstream: Upstream, body: Body) -> None:
         """Send a body no faster than it is taken, and no further than it is wanted."""
         link = upstream.link
@@ -226,7 +233,7 @@ class Exchange:
     def answer_head(self, head: ResponseHead) -> None:
         """See Answered."""
         if head.status in SUSPECT and (head.length is None or head.length <= JUDGED_BYTES):
-            self._held, self._held_head = [], head
+            self._held, self._held_head, self._held_bytes = [], head, 0
         else:
             self._begin_answer(head)
 
@@ -234,7 +241,8 @@ class Exchange:
         """See Answered."""
         if self._held is not None:
             self._held.append(data)
-            if sum(map(len, self._held)) > JUDGED_BYTES:
+            self._held_bytes += len(data)
+            if self._held_bytes > JUDGED_BYTES:
                 self._release_held()
             return
         self.sent += len(data)

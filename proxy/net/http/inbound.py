@@ -110,6 +110,8 @@ class Inbound:
 
     def awaits_answer(self) -> None:
         """The request is on its way."""
+        if self._exchange is not None and self._exchange.answering:
+            return  # the answer has begun before the request's end, and says itself how long it may take
         self.deadline = self.house.tick + self.house.limits.answer_seconds
         self.phase = ANSWER
 
@@ -147,6 +149,9 @@ class Inbound:
     def refuse(self, refusal: Refused, status: int | None = None) -> None:
         """Answer a request ourselves."""
         exchange, house = self._exchange, self.house
+        if exchange is not None and exchange.answering:
+            self.abort()  # what we say would pass for the rest of the answer that has begun
+            return
         self.visit.refused(refusal, exchange.holder if exchange is not None else None)
         reply = house.engine.refuse(refusal, status)
         if exchange is None or self._intake is not None or house.draining or not exchange.head.keep_alive:

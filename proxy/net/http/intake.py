@@ -10,6 +10,7 @@ Nothing but the first of them is read before its sender is let in.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import Refused, Side
@@ -32,6 +33,8 @@ UNSIGNED_BYTES: Final = 256 * 1024
 MINIMUM_RATE: Final = 4096
 """Bytes a second below which a body is too slow, after the first `stall_seconds`."""
 
+_log = logging.getLogger(__name__)
+
 HOLD_ROOM, HOLD_SPOOL, HOLD_UPSTREAM = 16, 32, 64
 
 
@@ -45,9 +48,8 @@ class Intake:
         self._exchange = exchange
         self._left = head.length
         self._chunked = Chunked(Side.CLIENT) if head.chunked else None
-        self._early: list[bytes] = []
+        self._early = bytearray()
         """Read before there was a place for it: a small body, or what one read brought with the head."""
-        self._early_bytes = 0
         self._body: MemoryBody | SpoolBody | StreamBody | None = None
         self._room: Room | None = None
         self._waits = False
@@ -83,7 +85,7 @@ class Intake:
     def leave(self) -> None:
         """The body is not read to its end."""
         if self._waits:
-            self._budget.forget(self._ready)
+            self._budget.forget(self._room_came)
         if self._body is not None:
             self._body.close()
         elif self._room is not None:
@@ -110,8 +112,7 @@ class Intake:
     def _keep(self, piece: bytes) -> None:
         body = self._body
         if body is None:
-            self._early.append(piece)
-            self._early_bytes += len(piece)
+            self._early += piece
             return
         limits = self._client.house.limits
         bound = min(limits.body_bytes, UNSIGNED_BYTES) if self._unsigned and self._chunked else limits.body_bytes
@@ -131,7 +132,19 @@ class Intake:
             self._ready()
         else:
             self._waits = True
-            budget.wait(size, self._ready)
+            budget.wait(size, self._room_came)
+
+    def _room_came(self) -> None:
+        """Called by whoever gave the room back: what is wrong here is nothing to him."""
+        try:
+            self._ready()
+        except BadHttp as violation:
+            self._client.violated(violation)
+        except Refused as refusal:
+            self._client.refuse(refusal)
+        except Exception as fault:  # noqa: BLE001 - as above
+            _log.error("a body with room crashed: %s", type(fault).__name__)
+            self._client.crashed()
 
     def _ready(self) -> None:
         """There is room."""
@@ -145,14 +158,14 @@ class Intake:
 
     def _begin(self, body: MemoryBody | SpoolBody | StreamBody) -> None:
         self._body = body
-        early, self._early = self._early, []
-        for piece in early:
-            self._keep(piece)
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            self._keep(early)
         if self.ended:
             self._finish()
             return
         client = self._client
-        if self._exchange.head.expects_continue and not self._early_bytes:
+        if self._exchange.head.expects_continue and not early:
             client.link.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         client.reads_body()
         client.link.release(HOLD_ROOM)
@@ -160,7 +173,7 @@ class Intake:
     def _finish(self) -> None:
         if self.small:
             self._client.whole(self._exchange)
-            self._exchange.run(b"".join(self._early))
+            self._exchange.run(bytes(self._early))
         elif self._body is not None:
             self._body.finish(self._done)
 

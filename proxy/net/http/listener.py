@@ -179,9 +179,15 @@ class HttpListener:
             sock.close()
 
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """A task of this listener. `work` handles what goes wrong in it."""
+        """A task of this listener. `work` handles what goes wrong in it; what it misses ends no other task."""
         if self._group is not None:
-            self._group.create_task(work(), name=name)
+            self._group.create_task(self._guarded(work), name=name)
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception as fault:  # noqa: BLE001 - out of a TaskGroup it would end every connection of the listener
+            self._crashed(fault)
 
     def _new_link(self) -> Link:
         return HttpLink(Side.CLIENT, self._accepted)

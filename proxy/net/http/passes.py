@@ -43,6 +43,10 @@ class Waiter(Protocol):
 
     def refused(self, refusal: Refused) -> None: ...
 
+    def crashed(self) -> None:
+        """A bug of ours, found in one of these: nothing is known to be right any more."""
+        ...
+
 
 class Lane:
     """One host for one pass: the signer that may sign for it, and the connections it goes over."""
@@ -201,10 +205,14 @@ class Passes:
         wanted.flying = False
         waiting, wanted.waiting = wanted.waiting, []
         for waiter in waiting:
-            if refusal is None:
-                waiter.granted()
-            else:
-                waiter.refused(refusal)
+            try:
+                if refusal is None:
+                    waiter.granted()
+                else:
+                    waiter.refused(refusal)
+            except Exception as fault:  # noqa: BLE001 - who waits behind it has done nothing
+                _log.error("a request with a grant crashed: %s", type(fault).__name__)
+                waiter.crashed()
 
     def _keep(self, wanted: Pass, grant: SealedGrant, credential: object) -> None:
         if not isinstance(credential, SigningKey) or credential.service not in self._engine.services:

@@ -70,6 +70,10 @@ class Waiter(Protocol):
 
     def unconnected(self, refusal: Refused) -> None: ...
 
+    def crashed(self) -> None:
+        """A bug of ours, found in one of these: nothing is known to be right any more."""
+        ...
+
 
 @dataclass(slots=True)
 class PoolCounters:
@@ -128,7 +132,15 @@ class Pool:
             upstream.close()
             return
         while self._waiting:
-            if self._waiting.popleft().connected(upstream):
+            waiter = self._waiting.popleft()
+            try:
+                if waiter.connected(upstream):
+                    return
+            except Exception as fault:  # noqa: BLE001 - who waits behind it has done nothing
+                _log.error("a request with a connection crashed: %s", type(fault).__name__)
+                waiter.crashed()
+                upstream.close()  # part of a request may be on it
+                self._dial()
                 return
         if len(self._idle) >= self._pools.limits.idle_connections:
             upstream.close()
@@ -278,7 +290,7 @@ class Pools:
     def sweep(self, now: float) -> None:
         """Now and then."""
         self.tick = now
-        for pool in self._pools.values():
+        for pool in list(self._pools.values()):  # whom it sends home may ask for another at once
             pool.sweep(now)
 
     def close(self) -> None:

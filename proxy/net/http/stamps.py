@@ -44,7 +44,7 @@ class Stamps:
         """Take over the time of a server that refused ours. The new skew, or None when it explains nothing."""
         try:
             there = parsedate_to_datetime(date.decode("ascii"))
-        except (ValueError, TypeError, UnicodeDecodeError):
+        except (ValueError, TypeError, OverflowError):
             return None
         there = there.replace(tzinfo=UTC) if there.tzinfo is None else there
         skew = there - self._clock.now()
