@@ -33,6 +33,7 @@ _REJECTED: Final = (
     b"Credential should be scoped to",
 )
 _TIME: Final = (b"Signature expired", b"Signature not yet current")
+_ABOUT_US: Final = (*_REJECTED, *_TIME)
 _HINT: Final = b"x-aoss-response-hint"
 _GATE: Final = b"gw-helper-deny"
 
@@ -113,11 +114,21 @@ def reply(refusal: Refused, status: int | None = None) -> Reply:
 
 def judge(head: ResponseHead, body: bytes) -> Verdict:
     """Whether AWS's front refused our signature, or the service what the client asks."""
-    if any(text in body for text in _TIME):
-        return Verdict.SKEWED
-    if any(text in body for text in _REJECTED) or _GATE in head.value(_HINT):
+    if _GATE in head.value(_HINT):
         return Verdict.REJECTED
-    return Verdict.TAKEN
+    if not any(text in body for text in _ABOUT_US) or _is_opensearchs(body):
+        return Verdict.TAKEN
+    return Verdict.SKEWED if any(text in body for text in _TIME) else Verdict.REJECTED
+
+
+def _is_opensearchs(body: bytes) -> bool:
+    """Whether an error is the service's own: those have an `error` at their top, and repeat what was searched for,
+    which can be any of AWS's words. AWS's front says a `message`."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and "error" in said
 
 
 def probed(head: ResponseHead, body: bytes) -> str:
