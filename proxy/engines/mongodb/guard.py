@@ -199,12 +199,15 @@ class MongoGuard(Guard):
         if name in greeting.NAMES:
             return self._hello(header, message)
         if name in OF_THE_LOGIN:
-            return self._say(header, self._of_the_login(name, header, message))
+            try:
+                return self._say(header, self._of_the_login(name, header, message))
+            except bson.BsonError as error:
+                raise PeerViolation(CLIENT, f"a {request.command} that makes no sense: {error}") from error
         if name not in OF_THE_CONNECTION:
             if request.database not in self._names:
                 return self._ask(request.database)
             if (refusal := self._names[request.database]) is not None:
-                return self._refused(header, request.database, refusal)
+                return self._refused(header, request, refusal)
         if request.answered:
             self._answers.expect(header.request_id)
         return _Step(header.length, onward=message)
@@ -254,11 +257,11 @@ class MongoGuard(Guard):
             return _Step(then=(Stop(CLIENT),))
         return _Step(header.length, said=reply(header, said))
 
-    def _refused(self, header: Header, db_name: str, refusal: Refused) -> _Step:
-        """Say no, once: the rules may be others by the next time."""
-        step = self._say(header, document(refusal))
+    def _refused(self, header: Header, request: Request, refusal: Refused) -> _Step:
+        """Say no, once: the rules may be others by the next time. Who wants no answer gets none, as of a server."""
+        step = self._say(header, document(refusal)) if request.answered else _Step(header.length)
         if not self._waiting:
-            del self._names[db_name]
+            del self._names[request.database]
         return step
 
     def _hello(self, header: Header, message: bytes) -> _Step:

@@ -110,7 +110,7 @@ class ServerError(Refused):
     def __init__(self, answer: Mapping[str, Element], *secrets: str) -> None:
         said = answer.get("errmsg")
         code = answer.get("code")
-        words = said.text() if said and said.kind == bson.STRING else "no reason given"
+        words = said.value[4:-1].decode(errors="replace") if said and said.kind == bson.STRING else "no reason given"
         quotes = any(secret and secret[:SECRET_CHARACTERS] in words for secret in secrets)
         self.text = "(an error that quotes the proof; not shown)" if quotes else words[:TEXT_LIMIT]
         self.code = int(code.number()) if code and code.kind in (bson.INT32, bson.INT64) else 0

@@ -320,3 +320,25 @@ def test_a_server_that_makes_no_sense_ends_the_session() -> None:
     assert session.refusal is not None
     assert session.refusal.reason is Reason.UPSTREAM_PROTOCOL
     assert session.client == b""
+
+
+@cuts
+def test_a_write_that_wants_no_answer_gets_none_when_it_is_refused(cut: Cut) -> None:
+    """A driver would take it for the answer to its next question."""
+    silent = mongo.op_msg({"insert": "orders", "documents": [{}], "$db": "secrets"}, 7, 0, 2)
+    session = MongoSession().says(silent + find(request_id=8), cut)
+    assert session.server == find(request_id=8)
+    assert session.client == b""
+    assert session.refusal is None
+
+
+@cuts
+@pytest.mark.parametrize("more", [{"user": 5}, {"mechanism": "MONGODB-X50\x00"}])
+def test_a_login_that_makes_no_sense_is_the_clients_fault(cut: Cut, more: dict[str, Any]) -> None:
+    asked = mongo.op_msg({"authenticate": 1, "mechanism": "MONGODB-X509", **more, "$db": "$external"}, 5)
+    session = MongoSession().says(asked.replace(b"X50\0\0", b"X\xff\xfe\0\0"), cut)
+    if session.refusal is not None:
+        assert session.refusal.reason is Reason.CLIENT_PROTOCOL
+    else:
+        assert mongo.read(session.client)["ok"] == 0.0
+    assert session.server == b""

@@ -237,3 +237,11 @@ def test_other_protocols_and_oversized_greetings_end_before_anything_is_asked(da
         assert said in refused.message
     else:  # a first message of that size is a command: it is left for the relay
         assert book.waiting == OwnAddress()
+
+
+def test_an_error_that_is_no_text_is_still_the_servers_error() -> None:
+    book = opened().expect(asked(), grant()).expect(Connect()).expect(StartTls(UPSTREAM), PeerFacts())
+    book.sent(UPSTREAM)
+    error = mongo.op_msg({"ok": 0.0, "errmsg": "too 0ld", "code": 59}, 11, 1).replace(b"too 0ld", b"too \xffld")
+    book.upstream(error)
+    assert "too \ufffdld" in refusal_of(book)[1]["errmsg"]
