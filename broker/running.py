@@ -89,6 +89,7 @@ class Broker:
         await close_issuers(self.issuers)
         await self.pool.close()
         await self.admin.stop()
+        await self.sweeper.close()
         if self.dynamic is not None:
             await self.dynamic.store.close()
 

@@ -270,5 +270,5 @@ class DiscoveryStore(Protocol):
 
     async def lease(self, owner: str, seconds: float) -> bool:
         """Whether `owner` may sweep for the next `seconds`: one broker at a time, by a conditional write; renewed by
-        asking again. Raises BrokerError."""
+        asking again, and given back with 0 seconds. Raises BrokerError."""
         ...

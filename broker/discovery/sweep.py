@@ -89,6 +89,7 @@ class Sweeper:
         self._published: Table | None = None
         self._published_at = float("-inf")
         self._woken = asyncio.Event()
+        self._closed = False
 
     def configure(self, cells: Sequence[Cell]) -> None:
         """Look at these cells from now on: the configuration changed. What is known of cells that stay, stays."""
@@ -104,8 +105,8 @@ class Sweeper:
         await self._follow()
 
     async def run(self) -> None:
-        """Sweep, or follow whoever does. Ends by cancellation only."""
-        while True:
+        """Sweep, or follow whoever does, until cancelled or closed."""
+        while not self._closed:
             self._woken.clear()
             try:
                 await self._turn()
@@ -127,6 +128,15 @@ class Sweeper:
         else:
             await self._follow()
             await self._nap(FOLLOW_SECONDS * (0.5 + self.rhythm.jitter()))
+
+    async def close(self) -> None:
+        """Let another broker sweep at once, or this one when it is started again. May be called again."""
+        self._closed = True
+        self._woken.set()
+        if self.is_sweeper:
+            self.is_sweeper = False
+            with suppress(BrokerError):
+                await self._store.lease(self._owner, 0)
 
     async def sweep(self) -> None:
         """Look at every cell once; what one finds is served without waiting for the others."""
@@ -190,6 +200,8 @@ class Sweeper:
             await self._lease()
 
     async def _lease(self) -> bool:
+        if self._closed:
+            return False
         try:
             self.is_sweeper = await self._store.lease(self._owner, LEASE_SECONDS)
         except BrokerError as error:

@@ -317,6 +317,22 @@ async def test_one_broker_sweeps_and_another_takes_over_when_it_is_gone(aws: Fak
     assert second.sweeper.is_sweeper
 
 
+async def test_a_broker_that_stops_gives_the_lease_back(aws: FakeAws, clock: FakeClock) -> None:
+    store = FakeStore(clock)
+    aws.put("222222222222", "us-west-1", instance("orders"))
+    first = Stage(aws, clock, [matcher()], store=store, owner="broker-1")
+    second = Stage(aws, clock, [matcher()], store=store, owner="broker-2")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(first.sweeper.run())
+        await until(lambda: first.sweeper.sweeps == 1)
+        await first.sweeper.close()
+        await first.sweeper.close()
+        taking = group.create_task(second.sweeper.run())
+        await until(lambda: second.sweeper.sweeps == 1)
+        taking.cancel()
+    assert not first.sweeper.is_sweeper
+
+
 async def test_a_bug_outside_of_a_look_ends_nothing(
     aws: FakeAws, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
