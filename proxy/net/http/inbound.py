@@ -37,8 +37,8 @@ class Inbound:
     """Implements `proxy.net.channel`'s `Owner`."""
 
     __slots__ = (
-        "_closed", "_exchange", "_holder", "_intake", "_last", "_pending", "_progress", "_scanned", "_turning", "_who",
-        "deadline", "house", "link", "peer", "phase", "visit",
+        "_closed", "_exchange", "_holder", "_intake", "_last", "_pending", "_progress", "_scanned", "_turning",
+        "_unread", "_who", "deadline", "house", "link", "peer", "phase", "visit",
     )  # fmt: skip
 
     def __init__(self, house: House, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> None:
@@ -56,6 +56,8 @@ class Inbound:
         self._pending = bytearray()
         self._scanned = 0
         self._turning = False
+        self._unread = False
+        """Requests wait until the client has read the answers before them."""
         self._closed = False
         self._progress = 0
         self._who: tuple[bytes, bytes] = (b"", b"")
@@ -68,7 +70,7 @@ class Inbound:
         intake = self._intake
         if intake is not None and not intake.ended:
             self._body(intake, data)
-        elif self._exchange is None and not self._pending and not self._turning:
+        elif self._exchange is None and not self._pending and not self._turning and not self.link.clogged:
             self._turning = True
             try:
                 self._request(data)
@@ -80,7 +82,7 @@ class Inbound:
             self._pending += data
             if self._exchange is None:
                 self._advance()
-            elif len(self._pending) >= PIPELINE_LIMIT:
+            if len(self._pending) >= PIPELINE_LIMIT:
                 self.link.hold(HOLD_PIPELINE)
 
     def on_eof(self, link: Channel) -> None:
@@ -224,12 +226,18 @@ class Inbound:
     # Requests
 
     def _advance(self) -> None:
-        """The requests that wait, until one is under way or the rest is not whole."""
+        """The requests that wait, until one is under way or the rest is not whole.
+
+        None begins while the client has not taken the answers before: it could ask without end and never read.
+        """
         if self._turning:
             return
         self._turning = True
         try:
             while self._exchange is None and self._pending and not self._closed:
+                if self.link.clogged:
+                    self._await_reader()
+                    break
                 data = bytes(self._pending)
                 self._pending.clear()
                 if not self._request(data):
@@ -238,6 +246,21 @@ class Inbound:
             self._turning = False
         if len(self._pending) < PIPELINE_LIMIT:
             self.link.release(HOLD_PIPELINE)
+
+    def _await_reader(self) -> None:
+        if not self._unread:
+            self._unread = True
+            self.deadline = self.house.tick + self.house.limits.stall_seconds
+            self.house.pools.spawn(self._read, "a client that does not read")
+
+    async def _read(self) -> None:
+        await self.link.drained()
+        self._unread = False
+        try:
+            self._advance()
+        except Exception:
+            self.crashed()
+            raise
 
     def _request(self, data: bytes) -> bool:
         """One request, if its head is whole."""

@@ -151,3 +151,22 @@ def test_a_date_that_is_none_explains_nothing(date: bytes) -> None:
     stamps = Stamps(FakeClock(datetime(2026, 1, 15, 12, tzinfo=UTC)))
     assert stamps.learn(date) is None
     assert stamps.now().time == b"20260115T120000Z"
+
+
+async def test_a_client_that_asks_and_never_reads_fills_no_memory(ca: TestCa) -> None:
+    """Its next requests wait until it has taken the answers before; then each is answered."""
+
+    async def big(_: Upstream, peer: Peer, _request: Request) -> None:
+        await peer.send(answer(b"x" * 15_000))
+
+    async with http_stage(ca, big) as stage, asyncio.timeout(20):
+        greedy, other = await stage.dial(receive_buffer=4096), await stage.dial()
+        await greedy.send(call() * 1000)
+        for _ in range(300):
+            await other.send(call())
+            assert (await read_answer(other)).status == 200
+        waiting = [link._transport.get_write_buffer_size() for link in stage.listener._open]
+        assert max(waiting) < 256 * 1024
+        for _ in range(1000):
+            assert (await read_answer(greedy)).status == 200
+        assert stage.listener.open_connections == 2
