@@ -10,7 +10,7 @@ from broker.discovery.changes import MAX_AT_ONCE, Outcome, Result, apply, plan
 from broker.errors import BrokerError
 from tests.support.clock import FakeClock
 from tests.unit.broker.discovery.answers import CLUSTER, changed
-from tests.unit.broker.discovery.test_sweep import Stage, matcher
+from tests.unit.broker.discovery.stage import Stage, matcher
 from tests.unit.broker.discovery.world import FakeAws, denied, instance
 from tollbridge.reasons import Reason
 

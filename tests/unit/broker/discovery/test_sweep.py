@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.discovery.model import Matcher
 from broker.discovery.plan import cells
 from broker.discovery.stored import RegistryStore
-from broker.discovery.sweep import LEASE_SECONDS, MemoryStore, Rhythm, Sweeper
+from broker.discovery.sweep import Rhythm
 from broker.discovery.table import NotForgotten
 from broker.model import Hop, Origin
 from broker.registry.sqlite import SqliteStore
 from tests.support.clock import FakeClock
-from tests.unit.broker.discovery.answers import EVERYTHING, GROUP, NODE, changed
-from tests.unit.broker.discovery.world import FakeAws, FakeStore, Published, denied, eyes, instance, throttled
+from tests.unit.broker.discovery.answers import GROUP, NODE, changed
+from tests.unit.broker.discovery.stage import ACCOUNTS, REGIONS, Stage, matcher, role, until
+from tests.unit.broker.discovery.world import FakeAws, FakeStore, denied, instance, throttled
 from tollbridge.model import Product
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
-
-ACCOUNTS = ("222222222222", "333333333333", "444444444444")
-REGIONS = ("us-west-1", "us-east-2")
-
-
-def role(account: str) -> str:
-    return f"arn:aws:iam::{account}:role/example-role"
-
-
-def matcher(account: str = "222222222222", **more: Any) -> Matcher:
-    defaults: dict[str, Any] = {
-        "products": (Product.RDS,),
-        "regions": ("us-west-1",),
-        "tags": EVERYTHING,
-        "role_arn": role(account) if account else "",
-        "external_id": Secret("example-external-id"),
-    }
-    return Matcher(**{**defaults, **more})
 
 
 @pytest.fixture
@@ -51,39 +32,6 @@ def clock() -> FakeClock:
 @pytest.fixture
 def aws() -> FakeAws:
     return FakeAws()
-
-
-class Stage:
-    """A sweeper and everything around it."""
-
-    def __init__(self, aws: FakeAws, clock: FakeClock, matchers: Sequence[Matcher], **more: Any) -> None:
-        self.published = Published()
-        self.naps: list[float] = []
-        self.clock = clock
-        self.sweeper = Sweeper(
-            cells=cells(matchers),
-            eyes=eyes(aws),
-            store=more.get("store") or MemoryStore(),
-            publish=self.published,
-            rhythm=Rhythm(clock=clock, jitter=lambda: 0.5, interval_seconds=300.0, sleep=self.sleep),
-            owner=more.get("owner", "broker-1"),
-        )
-
-    async def sleep(self, seconds: float) -> None:
-        """Lets the test decide when time moves."""
-        self.naps.append(seconds)
-        await asyncio.Event().wait()
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(self.published.names)
-
-    def state(self, account: str = "222222222222", region: str = "us-west-1", product: Product = Product.RDS) -> Any:
-        return next(
-            state
-            for key, state in self.sweeper.table.states.items()
-            if (key.account_id, key.region, key.product) == (account, region, product)
-        )
 
 
 async def test_what_is_found_is_served_by_the_role_that_found_it(aws: FakeAws, clock: FakeClock) -> None:
@@ -287,74 +235,6 @@ async def test_a_reload_changes_access_at_once_and_drops_what_nobody_asks_for(aw
     stage.sweeper.configure(cells([matcher(external_id=Secret("another-one"))]))
     (database,) = stage.published.databases
     assert (database.name, database.access.external_id.reveal()) == ("orders", "another-one")
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the loop's own turns are what is waited for
-            await asyncio.sleep(0)
-
-
-async def test_one_broker_sweeps_and_another_takes_over_when_it_is_gone(aws: FakeAws, clock: FakeClock) -> None:
-    store = FakeStore(clock)
-    aws.put("222222222222", "us-west-1", instance("orders"))
-    first = Stage(aws, clock, [matcher()], store=store, owner="broker-1")
-    second = Stage(aws, clock, [matcher()], store=store, owner="broker-2")
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(first.sweeper.run())
-        await until(lambda: first.sweeper.sweeps == 1)
-        following = group.create_task(second.sweeper.run())
-        await until(lambda: second.naps)
-        assert (second.sweeper.is_sweeper, second.names) == (False, ["orders"])
-        assert aws.made["DescribeDBInstances"] == 1
-        running.cancel()
-        following.cancel()
-    clock.advance(LEASE_SECONDS + 1)
-    async with asyncio.TaskGroup() as group:
-        taking = group.create_task(second.sweeper.run())
-        await until(lambda: second.sweeper.sweeps == 1)
-        taking.cancel()
-    assert second.sweeper.is_sweeper
-
-
-async def test_a_broker_that_stops_gives_the_lease_back(aws: FakeAws, clock: FakeClock) -> None:
-    store = FakeStore(clock)
-    aws.put("222222222222", "us-west-1", instance("orders"))
-    first = Stage(aws, clock, [matcher()], store=store, owner="broker-1")
-    second = Stage(aws, clock, [matcher()], store=store, owner="broker-2")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(first.sweeper.run())
-        await until(lambda: first.sweeper.sweeps == 1)
-        await first.sweeper.close()
-        await first.sweeper.close()
-        taking = group.create_task(second.sweeper.run())
-        await until(lambda: second.sweeper.sweeps == 1)
-        taking.cancel()
-    assert not first.sweeper.is_sweeper
-
-
-async def test_a_bug_outside_of_a_look_ends_nothing(
-    aws: FakeAws, clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    aws.put("222222222222", "us-west-1", instance("orders"))
-    stage = Stage(aws, clock, [matcher()])
-    published = stage.published.__class__.__call__
-    broken = [True]
-
-    def publish(databases: Any) -> None:
-        if broken.pop() if broken else False:
-            raise ZeroDivisionError("a bug")
-        published(stage.published, databases)
-
-    stage.sweeper._publish = publish
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(stage.sweeper.run())
-        await until(lambda: "a reason nobody foresaw" in caplog.text)
-        assert stage.names == []
-        stage.sweeper.configure(cells([matcher(), matcher("333333333333")]))
-        await until(lambda: stage.sweeper.sweeps >= 1)
-        running.cancel()
-    assert stage.names == ["orders"]
 
 
 async def test_sweeps_are_jittered_around_the_interval(aws: FakeAws, clock: FakeClock) -> None:
