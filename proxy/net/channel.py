@@ -18,6 +18,8 @@ LINGER_SECONDS: Final = 2.0
 
 # Why reading stands still; it goes on when no bit is left.
 HOLD_INBOX, HOLD_PEER, HOLD_GUARD = 1, 2, 4
+HOLD_UNREAD: Final = 128
+"""It has not taken what was said to it: what it asks next would only be answered with more."""
 
 
 class Owner(Protocol):

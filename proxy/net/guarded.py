@@ -25,7 +25,7 @@ from proxy.guard import (
     Verdict,
     Watch,
 )
-from proxy.net.channel import HOLD_GUARD, Owner
+from proxy.net.channel import HOLD_GUARD, HOLD_UNREAD, Owner
 from proxy.net.transport import TAIL_BYTES, Link
 from tollbridge.clock import Clock
 from tollbridge.reasons import ROWS
@@ -240,6 +240,8 @@ class Guarded:
                     self._dispose(verdict, side, part)
                 case Answer(data):
                     self._deliver(Side.UPSTREAM, data)
+                    if side is not Side.UPSTREAM and self._client.clogged:
+                        self._client.hold(HOLD_UNREAD)
                 case Inject(data):
                     self._deliver(Side.CLIENT, data)
                 case Release(which):

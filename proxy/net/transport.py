@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Side
 from proxy.inbox import INBOX_LIMIT, Inbox
-from proxy.net.channel import HOLD_INBOX, HOLD_PEER, Channel, Owner
+from proxy.net.channel import HOLD_INBOX, HOLD_PEER, HOLD_UNREAD, Channel, Owner
 
 RECEIVE_BYTES: Final = 64 * 1024
 """One receive buffer for the whole process: get_buffer, recv and buffer_updated run back to back, with no callback
@@ -108,6 +108,7 @@ class Link(Channel):
 
     def resume_writing(self) -> None:
         self._clogged = False
+        self.release(HOLD_UNREAD)
         if self._twin is not None:
             self._twin.release(HOLD_PEER)
         if self._drained is not None and not self._drained.done():

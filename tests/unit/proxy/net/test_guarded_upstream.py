@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,48 @@ async def test_a_glance_that_fails_harms_its_own_session_only(ca: TestCa, tmp_pa
         assert await client.to_end() == b""
         await until(lambda: stage.log.ends)
         assert stage.log.ends[0].ended == "fault"
+
+
+class Talker(Guard):
+    """Answers every byte of the client with thirty, and tells upstream nothing."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def client_bytes(self, data: bytes) -> Sequence[Verdict]:
+        self.shown += len(data)
+        return [Answer(bytes(30 * len(data))), Drop(len(data))]
+
+    def passes(self, data: bytes) -> bool:
+        return False
+
+    def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
+        return [Pass(len(data))]
+
+    def granted(self, user: str, password: str) -> Sequence[Verdict]:
+        return ()
+
+
+async def test_a_client_that_reads_no_answers_is_read_no_further(ca: TestCa, tmp_path: Path) -> None:
+    """Or what a guard says to it would fill the proxy's memory; once it reads, all of it arrives."""
+    guards: list[Talker] = []
+
+    def guard() -> Guard:
+        guards.append(Talker())
+        return guards[-1]
+
+    async with proxy_stage(ca, tmp_path, engine=ToyEngine(guard)) as stage, asyncio.timeout(20):
+        greedy, other = await stage.login(receive_buffer=4096), await stage.login()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(greedy.send(bytes(1_000_000)))
+            for _ in range(300):
+                await other.send(b"x")
+                await other.exactly(30)
+            assert guards[0].shown < 700_000
+            left = 30_000_000
+            while left:
+                left -= len(await greedy.receive(min(left, 65536)))
+        assert guards[0].shown == 1_000_000
 
 
 @pytest.mark.parametrize(
