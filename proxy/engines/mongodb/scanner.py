@@ -18,6 +18,7 @@ DB_NAME_MAX: Final = 255
 """Bytes of a `$db`. MongoDB takes 63."""
 _BODY, _SEQUENCE = 0, 1
 """Kinds of sections."""
+_DB: Final = b"$db\0"
 _int32: Final = Struct("<i").unpack_from
 
 
@@ -57,6 +58,8 @@ def scan(data: bytes, at: int, end: int) -> tuple[bytes, bytes | None, bool]:
             command, database = _body(data, at + 5, after - 1)
         elif kind != _SEQUENCE:
             raise _wrong(f"a section of kind {kind}")
+        elif data.startswith(_DB, at + 5):
+            raise _wrong("a `$db` beside its body")
         at = after
     if command is None or at != stop:
         raise _wrong("no body")
@@ -168,9 +171,18 @@ class LongMessage:
                 raise _wrong("two bodies")
             self._body_left = size - 4
         elif kind == _SEQUENCE:
-            self._skip = size - 4
+            return self._sequence(data, at, size)
         else:
             raise _wrong(f"a section of kind {kind}")
+        return 5
+
+    def _sequence(self, data: bytes, at: int, size: int) -> int:
+        """The begin of a section of documents, once so much of its name is there as decides."""
+        if size >= 4 + len(_DB) and len(data) - at < 5 + len(_DB):
+            return 0
+        if data.startswith(_DB, at + 5):
+            raise _wrong("a `$db` beside its body")
+        self._skip = size - 4
         return 5
 
     def _element(self, data: bytes, at: int) -> int:

@@ -342,3 +342,14 @@ def test_a_login_that_makes_no_sense_is_the_clients_fault(cut: Cut, more: dict[s
     else:
         assert mongo.read(session.client)["ok"] == 0.0
     assert session.server == b""
+
+
+@cuts
+@pytest.mark.parametrize("size", [10, 100_000], ids=["short", "long"])
+def test_a_section_that_is_called_db_is_a_second_answer_to_where_to(cut: Cut, size: int) -> None:
+    """MongoDB refuses one name twice; that every server does is not for us to hope."""
+    message = mongo.op_msg({"insert": "orders", "$db": "shop"}, 7, 0, 0, ("$db", [{"x": "y" * size}]))
+    session = MongoSession().says(message, cut)
+    assert session.refusal is not None
+    assert "`$db`" in session.refusal.message
+    assert len(session.server) < len(message)
