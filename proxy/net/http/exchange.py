@@ -186,8 +186,7 @@ class Exchange:
 
     def crashed(self) -> None:
         """A bug of ours: the client sees its connection end."""
-        if not self.ended:
-            self.client.crashed()
+        self.client.crashed()
 
     async def _upload(self, upstream: Upstream, body: Body) -> None:
         """Send a body no faster than it is taken, and no further than it is wanted."""

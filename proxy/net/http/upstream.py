@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final, Protocol
 
 from proxy.errors import PeerViolation, Refused, Side
@@ -13,6 +14,9 @@ from tollbridge.reasons import Reason
 
 INTERIM_LIMIT: Final = 16
 """Answers of 1xx before the real one: 100 Continue, now and then a 103. Whoever sends more means never to answer."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Answered(Protocol):
@@ -34,6 +38,10 @@ class Answered(Protocol):
 
     def answer_broken(self, refusal: Refused, *, begun: bool) -> None:
         """No answer, or no more of it. `begun`: bytes of it had come."""
+        ...
+
+    def crashed(self) -> None:
+        """A bug of ours, found in one of these: nothing is known to be right any more."""
         ...
 
 
@@ -106,6 +114,12 @@ class Upstream:
                 self._heads(exchange, data)
         except PeerViolation as violation:
             self._break(violation.as_refusal())
+        except Exception as fault:  # noqa: BLE001 - a bug of ours: its client must not wait for what never comes
+            _log.error("an answer crashed: %s", type(fault).__name__)
+            if self._exchange is exchange or self._exchange is None:  # else it does somebody else's request already
+                self._exchange = None
+                self._end(keep=False)
+            exchange.crashed()
 
     def on_eof(self, link: Channel) -> None:
         """The server sends nothing more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engines.dynamodb import routing
+from proxy.engines.dynamodb import refusals, routing
 from proxy.http.heads import RequestHead
 from proxy.http.model import Plan
 from proxy.net.http.bodies import Budget, MemoryBody, Room
@@ -170,3 +171,21 @@ async def test_a_client_that_asks_and_never_reads_fills_no_memory(ca: TestCa) ->
         for _ in range(1000):
             assert (await read_answer(greedy)).status == 200
         assert stage.listener.open_connections == 2
+
+
+async def test_a_bug_behind_an_answer_ends_its_client_at_once(ca: TestCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody else's request."""
+
+    def broken(body: bytes) -> None:
+        raise KeyError("a bug")
+
+    async def deny_crash(_: Upstream, peer: Peer, request: Request) -> None:
+        await peer.send(answer(b"{}", 400 if request.headers["x-amz-target"].endswith("Crash") else 200))
+
+    monkeypatch.setattr(refusals, "judge", broken)
+    async with http_stage(ca, deny_crash) as stage, asyncio.timeout(5):
+        client = await stage.dial()
+        await client.send(call(b"{}", "DynamoDB_20120810.Crash"))
+        with contextlib.suppress(ConnectionError):
+            assert await client.to_end() == b""
+        assert (await stage.ask(call())).status == 200
