@@ -8,10 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from proxy.errors import PeerViolation, Side
+from proxy.http.names import (
+    AMZ_TARGET,
+    AUTHORIZATION,
+    BROWSER,
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    DROP,
+    DROPPED_PREFIXES,
+    EXPECT,
+    HOST,
+    KEEP,
+    KINDS,
+    REQUEST_NAMES,
+    RESPONSE_NAMES,
+    TRANSFER_ENCODING,
+    UPGRADE,
+)
 
 HEAD_LIMIT: Final = 32 * 1024
 """Bytes of a head. nginx takes 32 KiB in all, Envoy 60, Node 16; a signed request with a session token has some 3."""
@@ -40,59 +57,6 @@ class BadHttp(PeerViolation):
         self.status = status
 
 
-# What a header line is to us. Plain numbers, because this runs for each line of each message and an enum is slow there.
-# A line to KEEP goes on as it came and unsigned. From HOST on a line may come once.
-KEEP, DROP, CONNECTION, HOST, CONTENT_TYPE, AMZ_TARGET, AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING = range(9)
-EXPECT, UPGRADE = 9, 10
-_KINDS: Final = 11
-
-
-_REQUEST_NAMES: Final = MappingProxyType(
-    {
-        b"host": HOST,
-        b"content-type": CONTENT_TYPE,
-        b"x-amz-target": AMZ_TARGET,
-        b"authorization": AUTHORIZATION,
-        b"content-length": CONTENT_LENGTH,
-        b"transfer-encoding": TRANSFER_ENCODING,
-        b"connection": CONNECTION,
-        b"expect": EXPECT,
-        b"upgrade": UPGRADE,
-        # The client's own signature: ours takes its place, and a token of its dummy session would contradict ours.
-        b"date": DROP,
-        b"x-amz-date": DROP,
-        b"x-amz-security-token": DROP,
-        b"x-amz-content-sha256": DROP,
-        # Hop by hop (RFC 9110 7.6.1).
-        b"keep-alive": DROP,
-        b"te": DROP,
-        b"trailer": DROP,
-        b"http2-settings": DROP,
-        # Who forwarded it, which AWS has no use for and an access policy could be told lies with.
-        b"forwarded": DROP,
-        b"via": DROP,
-        b"x-real-ip": DROP,
-        b"cookie": DROP,
-        b"cookie2": DROP,
-    }
-)
-_DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-amz-meta-tollbridge", b"x-envoy-", b"x-amzn-oidc-")
-
-_RESPONSE_NAMES: Final = MappingProxyType(
-    {
-        b"content-length": CONTENT_LENGTH,
-        b"transfer-encoding": TRANSFER_ENCODING,
-        b"connection": CONNECTION,
-        b"keep-alive": DROP,
-        b"trailer": DROP,
-        b"upgrade": DROP,
-        b"proxy-authenticate": DROP,
-        b"proxy-connection": DROP,
-        b"alt-svc": DROP,
-    }
-)
-
-
 class RequestHead:
     """A request without its body. Bytes are as the client wrote them, without blanks around."""
 
@@ -107,6 +71,8 @@ class RequestHead:
     keep_alive: bool = True
     expects_continue: bool = False
     upgrade: bytes = b""
+    browser: bool = False
+    """A page in a browser sent it."""
     minor: int = 1
     """HTTP/1.`minor`."""
 
@@ -148,7 +114,7 @@ class Layout:
     def __init__(self, lines: list[bytes], meanings: list[int]) -> None:
         self.prefixes = [b"", *(line[: line.index(b":") + 1] for line in lines[1:])]
         self.kept = [number for number, meaning in enumerate(meanings, 1) if meaning == KEEP]
-        self.at = [meanings.index(kind) + 1 if kind in meanings else 0 for kind in range(_KINDS)]
+        self.at = [meanings.index(kind) + 1 if kind in meanings else 0 for kind in range(KINDS)]
         """Line of each kind; 0: there is none."""
         self.sizes = [len(self.prefixes[at]) for at in self.at]
         self.fixed = lines[self.at[CONNECTION]] if self.at[CONNECTION] else b""
@@ -160,7 +126,7 @@ class Layout:
 
 
 _begins: Final = bytes.startswith
-_NOT_LAID_OUT: Final = frozenset({TRANSFER_ENCODING, EXPECT, UPGRADE})
+_NOT_LAID_OUT: Final = frozenset({TRANSFER_ENCODING, EXPECT, UPGRADE, BROWSER})
 _PLAIN_CONNECTIONS: Final = frozenset({b"keep-alive", b"close"})
 _LAYOUTS_LIMIT: Final = 4
 """Per number of lines."""
@@ -184,7 +150,7 @@ class _Names:
             )
         lower = name.lower()
         meaning = self._meanings.get(lower, KEEP)
-        if self._side is Side.CLIENT and lower.startswith(_DROPPED_PREFIXES):
+        if self._side is Side.CLIENT and lower.startswith(DROPPED_PREFIXES):
             meaning = DROP
         if len(self.seen) < NAMES_LIMIT and len(name) < 64:
             self.seen[name] = meaning
@@ -201,8 +167,8 @@ class _Names:
         del known[_LAYOUTS_LIMIT:]
 
 
-_REQUESTS: Final = _Names(_REQUEST_NAMES, Side.CLIENT)
-_RESPONSES: Final = _Names(_RESPONSE_NAMES, Side.UPSTREAM)
+_REQUESTS: Final = _Names(REQUEST_NAMES, Side.CLIENT)
+_RESPONSES: Final = _Names(RESPONSE_NAMES, Side.UPSTREAM)
 _request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
@@ -215,7 +181,7 @@ def parse_request(data: bytes) -> RequestHead:
         if minor and layout.fits(lines):
             head = RequestHead(method, target, [lines[at] for at in layout.kept])
             sizes = layout.sizes
-            _, _, _, host, content_type, amz_target, authorization, length, _, _, _ = layout.at
+            _, _, _, host, content_type, amz_target, authorization, length, _, _, _, _ = layout.at
             head.host = lines[host][sizes[HOST] :].strip(b" \t")
             if content_type:
                 head.content_type = lines[content_type][sizes[CONTENT_TYPE] :].strip(b" \t")
@@ -238,6 +204,7 @@ def _read_request(lines: list[bytes], method: bytes, target: bytes, minor: int) 
     meanings, found = _sorted(lines, _REQUESTS, Side.CLIENT, head.kept)
     head.content_type, head.amz_target = found[CONTENT_TYPE] or b"", found[AMZ_TARGET] or b""
     head.authorization, head.upgrade = found[AUTHORIZATION] or b"", (found[UPGRADE] or b"").lower()
+    head.browser = found[BROWSER] is not None
     _frame(head, found)
     if minor and found[HOST] is not None:
         _REQUESTS.lay_out(lines, meanings, found[CONNECTION] or b"")
@@ -247,7 +214,7 @@ def _read_request(lines: list[bytes], method: bytes, target: bytes, minor: int) 
 def _sorted(lines: list[bytes], names: _Names, side: Side, kept: list[bytes]) -> tuple[list[int], list[bytes | None]]:
     """What each line is, and the values of those that are for us."""
     seen, meanings = names.seen, []
-    found: list[bytes | None] = [None] * _KINDS
+    found: list[bytes | None] = [None] * KINDS
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         meaning = seen.get(name)

@@ -102,9 +102,16 @@ class Inbound:
         """Whose pass a request goes with. Raises Refused."""
         comma = head.authorization.find(b",")
         who = (head.authorization[:comma] if comma > 0 else head.authorization, head.host)
-        if self._holder is not None and who == self._who:
+        if self._holder is not None and who == self._who and not head.browser:
             return self._holder
         door = self.house.door
+        if head.browser and door.workload is not None:
+            # Any page that its user has open can send requests to this machine, under any name (DNS rebinding).
+            raise Refused(
+                Reason.FEATURE_REFUSED,
+                f"listener {door.name!r} takes every client for one workload, and so takes no requests of web pages: "
+                "browsers need a listener that asks for client certificates",
+            )
         workload = door.workload_of(self.peer)
         target = door.route_http(user_of(head.authorization), head.host.decode("latin-1"), self.peer)
         self._holder, self._who = self.house.passes.of(workload, target.database, target.db_user), who

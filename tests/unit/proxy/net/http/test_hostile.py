@@ -358,3 +358,17 @@ async def test_requests_that_wait_for_a_server_that_is_gone_are_all_told(ca: Tes
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(stage.ask(call())) for _ in range(5)]
         assert [task.result().status for task in asking] == [503] * 5
+
+
+@pytest.mark.parametrize("mark", [b"Origin: https://evil.example", b"Sec-Fetch-Site: cross-site", b"origin: null"])
+async def test_no_web_page_rides_on_who_sits_at_this_machine(ca: TestCa, mark: bytes) -> None:
+    """A listener with a fixed workload cannot tell a page from a program: what only browsers say is refused."""
+    async with http_stage(ca, service="es") as stage:
+        client = await stage.dial()
+        await client.send(GET + b"\r\n")
+        assert (await read_answer(client)).status == 200
+        await client.send(GET + mark + b"\r\n\r\n")
+        got = await read_answer(client)
+        assert got.status == 400
+        assert b"web pages" in got.body
+        assert len(stage.upstream.requests) == 1
