@@ -31,7 +31,7 @@ from broker.aws.directory import BotoDirectory
 from broker.aws.redshift import BotoRedshift
 from broker.aws.stores import make_store
 from broker.aws.sts import BotoSts
-from broker.diagnose import Diagnoser, no_user_check
+from broker.diagnose import Diagnoser, no_metadata_check, no_user_check
 from broker.discovery.inspector import Inspector
 from broker.discovery.making import make_sweeper
 from broker.discovery.model import Directory
@@ -40,6 +40,7 @@ from broker.explain import Known
 from broker.grants import Grants, Lifetimes
 from broker.inforce import InForce
 from broker.issuers import chain_of, make_issuers
+from broker.metadata import MetadataCheck
 from broker.metrics import expose, expose_discovery, expose_registry, expose_reload
 from broker.model import Origin, Redshift, Sts
 from broker.registry.dynamic import DynamicDatabases
@@ -108,30 +109,6 @@ def build(
         lifetimes=Lifetimes(recheck_seconds=limits.recheck_seconds),
     )
     catalog = Catalog(lambda: registry.current().by_name, lambda: in_force.policy, may_see)
-    reports = (
-        AccessServicer(
-            lambda: Known(
-                databases=registry.current().by_name,
-                policy=in_force.policy,
-                links=in_force.links,
-                chain=chain_of(issuers),
-            ),
-            lambda: in_force.operators,
-        ),
-        DiagnosticsServicer(
-            Diagnoser(
-                policy=lambda: in_force.policy,
-                sts=watched,
-                issuers=issuers,
-                sts_region=sts_region(settings),
-                monotonic=clock.monotonic,
-                check_user=UserCheck(directory) if directory is not None else no_user_check,
-            ),
-            lambda: registry.current().by_name,
-            lambda: in_force.operators,
-        ),
-    )
-
     sweeper = make_sweeper(
         settings.discovery,
         in_force.derived.matchers,
@@ -154,6 +131,32 @@ def build(
             jitter=jitter,
         )
         sources.enrich = inspector.enrich
+    reports = (
+        AccessServicer(
+            lambda: Known(
+                databases=registry.current().by_name,
+                policy=in_force.policy,
+                links=in_force.links,
+                chain=chain_of(issuers),
+            ),
+            lambda: in_force.operators,
+        ),
+        DiagnosticsServicer(
+            Diagnoser(
+                policy=lambda: in_force.policy,
+                sts=watched,
+                issuers=issuers,
+                sts_region=sts_region(settings),
+                monotonic=clock.monotonic,
+                check_user=UserCheck(directory) if directory is not None else no_user_check,
+                check_metadata=MetadataCheck(inspector.inspect)
+                if inspector and settings.discovery.fetch_metadata
+                else no_metadata_check,
+            ),
+            lambda: registry.current().by_name,
+            lambda: in_force.operators,
+        ),
+    )
     registrar = Registrar(
         sources=sources,
         terms=lambda: in_force.terms,

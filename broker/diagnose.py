@@ -2,6 +2,7 @@
 
     database   it is registered                     access   a rule lets the workload in (when one is named)
     base       the broker has an AWS identity       role N   each AssumeRole call of the chain
+    metadata   AWS tells of the database's endpoint and tags, where the broker asks for them
     user       AWS knows the user, and as one that logs in with IAM (caches)
     issue      the credential itself
 
@@ -38,13 +39,16 @@ AT_ONCE: Final = 4
 """Diagnoses that run together: each makes calls of its own, and AWS counts them."""
 _CAUSE: Final = re.compile(r"\((\d)\) ")
 
-CheckUser = Callable[[RegisteredDatabase, str, AccountSession], Awaitable["UserFinding | None"]]
+CheckMetadata = Callable[[RegisteredDatabase, str], Awaitable["AwsFinding | None"]]
+"""What AWS says of a database to its first role, or to the broker's own identity, whose ARN is given; None where there
+is nothing to ask."""
+CheckUser = Callable[[RegisteredDatabase, str, AccountSession], Awaitable["AwsFinding | None"]]
 """Whether AWS knows a user of a cache as one that logs in with IAM; None where the product has no such thing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserFinding:
-    """What AWS says of a user of a database."""
+class AwsFinding:
+    """What AWS says of a database, or of a user of it."""
 
     ok: bool | None
     """None: it could not be found out."""
@@ -52,9 +56,14 @@ class UserFinding:
     statements: tuple[PolicyStatement, ...] = ()
 
 
+async def no_metadata_check(_database: RegisteredDatabase, _own_arn: str) -> AwsFinding | None:
+    """For a broker that does not ask."""
+    return None
+
+
 async def no_user_check(
     _database: RegisteredDatabase, _db_user: str, _session: AccountSession
-) -> UserFinding | None:  # fmt: skip
+) -> AwsFinding | None:  # fmt: skip
     """For a broker that cannot ask."""
     return None
 
@@ -71,6 +80,7 @@ class Diagnoser:
         sts_region: str,
         monotonic: Callable[[], float],
         check_user: CheckUser = no_user_check,
+        check_metadata: CheckMetadata = no_metadata_check,
     ) -> None:
         self._policy = policy
         self._sts = sts
@@ -78,6 +88,7 @@ class Diagnoser:
         self._sts_region = sts_region
         self._monotonic = monotonic
         self._check_user = check_user
+        self._check_metadata = check_metadata
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def diagnose(
@@ -114,6 +125,7 @@ class _Run:
             caller=caller, workload=workload or caller, database=database.name, db_user=db_user, db_name=db_name
         )
         self._named_workload = bool(workload)
+        self._own_arn = ""
         self._since = 0.0
 
     async def steps(self) -> AsyncIterator[DiagnosisStep]:
@@ -140,8 +152,11 @@ class _Run:
                 yield step
         if session is None:
             return
-        async for step in self._user(session):
-            yield step
+        parent = self._parent
+        if told := await self._told("metadata", parent._check_metadata(database, self._own_arn)):
+            yield told
+        if told := await self._told("user", parent._check_user(database, self._asked.db_user, session)):
+            yield told
         async for step in self._issue(issuer, hops, session):
             yield step
 
@@ -175,6 +190,7 @@ class _Run:
         yield self._begun("base", "the broker's own AWS identity")
         try:
             session = await _bounded(sts.base_session())
+            self._own_arn = session.arn
             if not hops:
                 check_partition(session.arn, database.access.partition)
         except BrokerError as error:
@@ -226,17 +242,18 @@ class _Run:
             return False
         return True
 
-    async def _user(self, session: AccountSession) -> AsyncIterator[DiagnosisStep]:
+    async def _told(self, name: str, asked: Awaitable[AwsFinding | None]) -> DiagnosisStep | None:
+        """What AWS was asked beside the way to a login; the login is tried whatever it says."""
         try:
-            found = await _bounded(self._parent._check_user(self._database, self._asked.db_user, session))
+            found = await _bounded(asked)
         except BrokerError as error:
-            found = UserFinding(ok=None, detail=error.message)
+            found = AwsFinding(ok=None, detail=error.message)
         if found is None:
-            return
+            return None
         outcome = Outcome.WARNING if found.ok is None else Outcome.OK if found.ok else Outcome.FAILED
         reason = Reason.DATABASE_REFUSED if found.ok is False else None
-        yield DiagnosisStep(
-            step="user", outcome=outcome, detail=found.detail, reason=reason, statements=found.statements
+        return DiagnosisStep(
+            step=name, outcome=outcome, detail=found.detail, reason=reason, statements=found.statements
         )
 
     async def _issue(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from broker.diagnose import UserFinding
+from broker.diagnose import AwsFinding
 from broker.discovery.model import Directory, Listing
 from broker.errors import BrokerError
 from broker.issuers.presigned import place_of
@@ -38,7 +38,7 @@ class UserCheck:
 
     async def __call__(
         self, database: RegisteredDatabase, db_user: str, session: AccountSession
-    ) -> UserFinding | None:  # fmt: skip
+    ) -> AwsFinding | None:  # fmt: skip
         """What AWS says; None for products whose users only the database knows."""
         asked = _ASKED.get(database.facts.product)
         if asked is None:
@@ -52,30 +52,30 @@ class UserCheck:
         return judge(service, db_user, users[0] if users else None)
 
 
-def judge(service: str, db_user: str, user: Mapping[str, Any] | None) -> UserFinding:
+def judge(service: str, db_user: str, user: Mapping[str, Any] | None) -> AwsFinding:
     """What follows from AWS's description of a user."""
     if user is None:
-        return UserFinding(
+        return AwsFinding(
             ok=False, detail=f"{service} knows no user {db_user!r}: create it with authentication type IAM"
         )
     kind = str((user.get("Authentication") or {}).get("Type", "")) or "unknown"
     if kind.lower() != _IAM:
         detail = f"user {db_user!r} logs in with {kind}, not with IAM: its authentication type must be IAM"
-        return UserFinding(ok=False, detail=detail)
+        return AwsFinding(ok=False, detail=detail)
     if (name := user.get("UserName", db_user)) != db_user:
         detail = f"user {db_user!r} is called {name!r}: with IAM, a user's name must be its ID"
-        return UserFinding(ok=False, detail=detail)
+        return AwsFinding(ok=False, detail=detail)
     if (status := str(user.get("Status", "active"))) != "active":
-        return UserFinding(ok=None, detail=f"user {db_user!r} logs in with IAM; its status is {status}")
-    return UserFinding(ok=True, detail=f"user {db_user!r} logs in with IAM")
+        return AwsFinding(ok=None, detail=f"user {db_user!r} logs in with IAM; its status is {status}")
+    return AwsFinding(ok=True, detail=f"user {db_user!r} logs in with IAM")
 
 
-def _not_told(error: BrokerError, permission: str, db_user: str, session: AccountSession) -> UserFinding:
+def _not_told(error: BrokerError, permission: str, db_user: str, session: AccountSession) -> AwsFinding:
     if error.metadata.get("aws_code") in _UNKNOWN:
         return judge(permission.partition(":")[0], db_user, None)
     detail = f"whether {db_user!r} logs in with IAM could not be found out: {error.message}"
     if error.reason is not Reason.CREDENTIAL_DENIED:
-        return UserFinding(ok=None, detail=detail)
+        return AwsFinding(ok=None, detail=detail)
     statement = json.dumps({"Effect": "Allow", "Action": permission, "Resource": "*"}, separators=(",", ":"))
     needed = PolicyStatement(attach_to=principal_of(session.arn), statement=statement)
-    return UserFinding(ok=None, detail=detail, statements=(needed,))
+    return AwsFinding(ok=None, detail=detail, statements=(needed,))

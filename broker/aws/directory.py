@@ -58,7 +58,9 @@ class BotoDirectory:
             answer = await self._call(
                 session, place, listing.service, listing.operation, parameters, listing.permission, needed
             )
-            found.extend(answer.get(listing.items) or ())
+            items = answer.get(listing.items) or ()
+            # A call for one thing (GetWorkgroup) answers with that thing, not with a list of it.
+            found.extend((items,) if isinstance(items, Mapping) else items)
             page = (answer.get(listing.page) or "") if listing.page else ""
             if not page:
                 break

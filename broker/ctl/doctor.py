@@ -106,6 +106,7 @@ def doctor(
       access     the access rules let the workload in (with --workload)
       base       the broker has an AWS identity
       role N     it may assume each role of the chain
+      metadata   AWS names the database's endpoint, and its tags (with discovery.fetch_metadata)
       user       AWS knows the user as one that logs in with IAM (caches)
       issue      a credential can be made
     The network's half, where a proxy is named (--proxy-config, --proxy-command):
@@ -114,7 +115,7 @@ def doctor(
       login      it takes the credential
       query      it answers
 
-    A step that fails comes with likely causes and the policy statement to add.
+    A step that fails comes with likely causes and the policy statement to add; a note with the statement alone.
 
     Exit code 0: nothing is broken. 1: something is.
     """

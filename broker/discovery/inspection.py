@@ -40,7 +40,7 @@ class Inspection:
 
     verdict: Verdict
     why: str = ""
-    """For an operator; empty when confirmed."""
+    """For an operator; empty when confirmed, with its tags."""
     denied: str = ""
     """The permission that is missing, where that is why."""
     tags: Mapping[str, str] = field(default_factory=dict)

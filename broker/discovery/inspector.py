@@ -156,7 +156,8 @@ class Inspector:
         except SessionGone:
             raise
         except BrokerError as error:
-            return replace(inspection, why=f"without tags: {error.message}")
+            denied = call.action if error.reason is Reason.CREDENTIAL_DENIED else ""
+            return replace(inspection, why=f"without tags: {error.message}", denied=denied)
         return replace(inspection, tags=tags)
 
     def _note(self, database: RegisteredDatabase, inspection: Inspection) -> bool:
@@ -176,7 +177,9 @@ class Inspector:
             topic, message = (database.name, inspection.why), f"database {database.name!r}: {inspection.why}"
         elif inspection.denied:
             topic = (database.access.role_arn, inspection.denied)
-            message = f"endpoints are checked by their form alone: {inspection.why}"
+            by_form = inspection.verdict is Verdict.BY_GRAMMAR
+            lost = "endpoints are checked by their form alone: " if by_form else "AWS tells of databases "
+            message = f"{lost}{inspection.why}"
         else:
             return
         if topic not in self._warned:

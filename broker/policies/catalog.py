@@ -119,7 +119,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 sid="ElastiCacheFetchMetadata",
                 purpose=Purpose.METADATA,
                 actions=("elasticache:DescribeReplicationGroups",),
-                enables="discovery; missing region and ids are looked up; AWS tags become labels",
+                enables="discovery; missing region and ids are looked up",
             ),
             _describe_users("ElastiCache", "elasticache"),
             Need(
@@ -154,7 +154,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 sid="MemoryDBFetchMetadata",
                 purpose=Purpose.METADATA,
                 actions=("memorydb:DescribeClusters",),
-                enables="discovery; missing region and ids are looked up; AWS tags become labels",
+                enables="discovery; missing region and ids are looked up",
             ),
             _describe_users("MemoryDB", "memorydb"),
             Need(
@@ -215,7 +215,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 sid="RDSProxyFetchMetadata",
                 purpose=Purpose.METADATA,
                 actions=("rds:DescribeDBProxies", "rds:DescribeDBProxyEndpoints"),
-                enables="discovery; missing region and ids are looked up; AWS tags become labels",
+                enables="discovery; missing region and ids are looked up",
             ),
             _discover("RDSProxy", "rds:ListTagsForResource"),
         ),
@@ -250,7 +250,7 @@ NEEDS: Final[Mapping[Product, tuple[Need, ...]]] = MappingProxyType(
                 sid="RedshiftServerlessFetchMetadata",
                 purpose=Purpose.METADATA,
                 actions=("redshift-serverless:GetEndpointAccess", "redshift-serverless:GetWorkgroup"),
-                enables="discovery; missing facts are looked up; AWS tags become labels",
+                enables="discovery; missing facts are looked up",
             ),
             _session_tagging("RedshiftServerless"),
             _discover(

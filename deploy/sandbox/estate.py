@@ -64,7 +64,15 @@ def instance(
     }
 
 
-def cluster(name: str, account_id: str, host: str, resource_id: str, *, iam_auth: bool = True) -> dict[str, Any]:
+def cluster(
+    name: str,
+    account_id: str,
+    host: str,
+    resource_id: str,
+    *,
+    region: str = topology.REGION,
+    iam_auth: bool = True,
+) -> dict[str, Any]:
     """An Aurora cluster of one writer as DescribeDBClusters has it."""
     return {
         "DBClusterIdentifier": name,
@@ -77,7 +85,7 @@ def cluster(name: str, account_id: str, host: str, resource_id: str, *, iam_auth
         "Port": 5432,
         "DBClusterMembers": [{"DBInstanceIdentifier": f"{name}-1", "IsClusterWriter": True}],
         "DbClusterResourceId": resource_id,
-        "DBClusterArn": f"arn:aws:rds:{topology.REGION}:{account_id}:cluster:{name}",
+        "DBClusterArn": f"arn:aws:rds:{region}:{account_id}:cluster:{name}",
         "IAMDatabaseAuthenticationEnabled": iam_auth,
         "TagList": [{"Key": key, "Value": value} for key, value in _TAGS.items()],
     }

@@ -119,6 +119,16 @@ def closed(control: Control) -> Iterator[str]:
     control.remove_resources(account, "us-east-2", "rds", "DescribeDBInstances")
 
 
+@pytest.fixture
+def closed_cluster(control: Control) -> Iterator[str]:
+    """The same for an Aurora cluster."""
+    account = topology.EXAMPLE_ACCOUNT
+    item = estate.cluster("closed-too", account, "", "cluster-CLOSED", region="us-east-2", iam_auth=False)
+    control.put_resources([estate.resource(account, "us-east-2", "rds", "DescribeDBClusters", item)])
+    yield item["DBClusterArn"]
+    control.remove_resources(account, "us-east-2", "rds", "DescribeDBClusters")
+
+
 def in_ohio(folder: Path, **more: Any) -> Callable[[Document], None]:
     return discovering(folder, {"aws": [{**MATCHERS[1], "regions": ["us-east-2"]}]}, **more)
 
@@ -143,8 +153,10 @@ async def test_iam_authentication_is_turned_on_when_asked_for_by_name(
 
 
 async def test_it_is_off_by_default_and_a_missing_permission_is_named(
-    workshop: Workshop, tmp_path: Path, closed: str, accounts: Accounts
+    workshop: Workshop, tmp_path: Path, closed: str, closed_cluster: str, accounts: Accounts
 ) -> None:
+    """Without RDSAutoEnableIAMAuth the plan is shown all the same; what is not allowed is said by who would do it."""
+    calls = {closed: "rds:ModifyDBInstance", closed_cluster: "rds:ModifyDBCluster"}
     bridge = broker_only(workshop, in_ohio(tmp_path))
     await swept(bridge, attempted)
     async with operator(bridge) as client:
@@ -158,11 +170,14 @@ async def test_it_is_off_by_default_and_a_missing_permission_is_named(
     try:
         await swept(allowing, attempted)
         async with operator(allowing) as client:
-            (outcome,) = await client.discovery_apply([closed])
-        assert outcome.reason is Reason.CREDENTIAL_DENIED
-        assert json.dumps({"Effect": "Allow", "Action": "rds:ModifyDBInstance", "Resource": closed}).replace(
-            " ", ""
-        ) in outcome.message.replace(" ", "")
+            plan = await client.discovery_plan()
+            outcomes = await client.discovery_apply(list(calls))
+        assert {each.arn: each.call for each in plan.changes} == calls
+        assert [each.arn for each in outcomes] == list(calls)
+        for outcome in outcomes:
+            assert outcome.reason is Reason.CREDENTIAL_DENIED
+            needed = allow(calls[outcome.arn], outcome.arn)
+            assert json.dumps(needed, separators=(",", ":")) in outcome.message
     finally:
         accounts.put_role_policy(topology.EXAMPLE_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.RDS_POSTGRES))
 

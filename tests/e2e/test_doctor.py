@@ -28,30 +28,78 @@ USER_ROLE: Final = topology.TEST_ROLES_ARN.replace("test-*", "test-doctor-user")
 EXTERNAL_ID: Final = "doctors-external-id"
 PRINTED: Final = "printed"
 """Name of the role's one policy."""
+TAGS: Final = "Tags"
+"""Of the statement that discovery needs beside those of the cross-account page, for tags that are kept apart."""
 
 SOURCES: Final = {
     "rds": topology.RDS_POSTGRES,
     "tagged": topology.RDS_POSTGRES,
+    "pool": topology.RDS_PROXY,
+    "dsql": topology.DSQL,
+    "owned": topology.DSQL,
     "cache": topology.CACHE,
     "serverless": topology.SERVERLESS_CACHE,
     "memory": topology.MEMORYDB,
     "warehouse": topology.REDSHIFT,
+    "grouped": topology.REDSHIFT,
     "workgroup": topology.REDSHIFT_SERVERLESS,
 }
 """Databases of the bridge, and those of the sandbox that they are."""
 
-KINDS: Final = {"cache": "cache", "serverless": "cache", "memory": "cache", "workgroup": "roles"}
-"""Labels that rules select by."""
+KINDS: Final = {
+    "cache": "cache",
+    "serverless": "cache",
+    "memory": "cache",
+    "workgroup": "roles",
+    "pool": "reading",
+    "grouped": "reading",
+    "owned": "owned",
+}
+"""Labels that rules select by; they differ in their users. The statements of RDS and of its proxies allow one action,
+and are told apart by the users they are narrowed to; a user of Redshift has one password at a time in the sandbox."""
 
 STOPS: Final = {
     "RDSConnect": ({"rds", "tagged"}, "login", "rds-db:connect"),
+    "RDSProxyConnect": ({"pool"}, "login", "rds-db:connect"),
+    "DSQLConnect": ({"dsql"}, "login", "dsql:DbConnect"),
+    "DSQLConnectAsAdmin": ({"owned"}, "login", "dsql:DbConnectAdmin"),
     "ElastiCacheConnect": ({"cache"}, "login", "elasticache:Connect"),
     "ElastiCacheServerlessConnect": ({"serverless"}, "login", "elasticache:Connect"),
     "MemoryDBConnect": ({"memory"}, "login", "memorydb:Connect"),
-    "RedshiftConnectAsDBUser": ({"warehouse"}, "issue", "redshift:GetClusterCredentials"),
+    "RedshiftConnectAsDBUser": ({"warehouse", "grouped"}, "issue", "redshift:GetClusterCredentials"),
+    "RedshiftJoinGroups": ({"grouped"}, "issue", "redshift:JoinGroup"),
     "RedshiftServerlessConnectAsIAMRole": ({"workgroup"}, "role 2", "sts:AssumeRole"),
 }
 """What stops without each statement, at which step, and the action that doctor must name."""
+GROUPED: Final = {"redshift:GetClusterCredentials", "redshift:JoinGroup"}
+"""One call that needs both: AWS does not say which it misses."""
+
+UNTOLD: Final = {
+    ("RDSFetchMetadata",): ("metadata", dict.fromkeys(("rds", "tagged"), "rds:DescribeDBInstances")),
+    ("RDSProxyFetchMetadata",): ("metadata", {"pool": "rds:DescribeDBProxies"}),
+    ("ElastiCacheFetchMetadata",): ("metadata", {"cache": "elasticache:DescribeReplicationGroups"}),
+    ("ElastiCacheServerlessFetchMetadata",): ("metadata", {"serverless": "elasticache:DescribeServerlessCaches"}),
+    ("MemoryDBFetchMetadata",): ("metadata", {"memory": "memorydb:DescribeClusters"}),
+    ("RedshiftFetchMetadata",): ("metadata", dict.fromkeys(("warehouse", "grouped"), "redshift:DescribeClusters")),
+    ("RedshiftServerlessFetchMetadata",): ("metadata", {"workgroup": "redshift-serverless:GetWorkgroup"}),
+    # The two allow one action, and either will do.
+    ("ElastiCacheDescribeUsers", "ElastiCacheServerlessDescribeUsers"): (
+        "user",
+        dict.fromkeys(("cache", "serverless"), "elasticache:DescribeUsers"),
+    ),
+    ("MemoryDBDescribeUsers",): ("user", {"memory": "memorydb:DescribeUsers"}),
+    (TAGS,): (
+        "metadata",
+        {
+            "pool": "rds:ListTagsForResource",
+            "cache": "elasticache:ListTagsForResource",
+            "serverless": "elasticache:ListTagsForResource",
+            "memory": "memorydb:ListTags",
+            "workgroup": "redshift-serverless:ListTagsForResource",
+        },
+    ),
+}
+"""What AWS tells no longer without statements: the step whose note says so, and the action it names by database."""
 
 
 @dataclass(slots=True)
@@ -86,6 +134,23 @@ class Clinic:
         assert answer.returncode == (1 if broken else 0), answer.stderr
         assert EXTERNAL_ID not in answer.stdout
         return broken
+
+    def untold(self) -> dict[tuple[str, str], list[str]]:
+        """(database, step) of each note on what AWS does not tell -> the actions it names. Credentials are issued."""
+        answer = self.tollbridge("doctor", "--all", "--workload", APP_WORKLOAD, "-o", "json")
+        assert answer.returncode == 0, answer.stdout
+        assert EXTERNAL_ID not in answer.stdout
+        notes: dict[tuple[str, str], list[str]] = {}
+        for each in json.loads(answer.stdout):
+            steps = {step["step"]: step for step in each["steps"]}
+            assert steps["issue"]["ok"]
+            assert ("metadata" in steps) == (SOURCES[each["database"]] is not topology.DSQL)
+            for step in (steps[name] for name in ("metadata", "user") if name in steps):
+                if step["ok"] is None:
+                    assert {named["attach_to"] for named in step["statements"]} == {ROLE}
+                    actions = [named["statement"]["Action"] for named in step["statements"]]
+                    notes[each["database"], step["step"]] = actions
+        return notes
 
     @contextmanager
     def without(self, *sids: str) -> Iterator[None]:
@@ -122,13 +187,17 @@ def change(world: World) -> Any:
                     "assume_role_arn": ROLE,
                     "external_id": EXTERNAL_ID,
                     **({"session_tags": {"team": "shop"}} if name == "tagged" else {}),
+                    **({"redshift": {"db_groups": ["analysts"]}} if name == "grouped" else {}),
                 },
             }
             for name, spec in SOURCES.items()
         ]
+        document["discovery"] = {"fetch_metadata": True}
         shop = {"workloads": [APP_WORKLOAD]}
         document["access"]["rules"] = [
             {"name": "databases", **shop, "db_labels": {"kind": "postgres"}, "db_users": "app", "db_names": "app"},
+            {"name": "readers", **shop, "db_labels": {"kind": "reading"}, "db_users": "readonly", "db_names": "app"},
+            {"name": "owners", **shop, "db_labels": {"kind": "owned"}, "db_users": "admin", "db_names": "app"},
             {"name": "caches", **shop, "db_labels": {"kind": "cache"}, "db_users": "app"},
             {"name": "roles", **shop, "db_labels": {"kind": "roles"}, "db_users": USER_ROLE, "db_names": "app"},
         ]
@@ -152,6 +221,8 @@ def clinic(whole_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
     bridge = Bridge(whole_world, directory, change(whole_world))
     principal = ("--principal", topology.BROKER_USER_ARN, "--external-id", EXTERNAL_ID)
     permissions = printed(bridge, "--for", "role", "--role", ROLE)["Statement"]
+    for_tags = sorted(set(UNTOLD[TAGS,][1].values()))
+    permissions.append({"Sid": TAGS, **allow(for_tags, "*")})
     listed = json.loads(
         run(
             *(sys.executable, "-m", "broker.ctl", "iam", "print", "--config", bridge.file("broker.yaml")),
@@ -170,6 +241,7 @@ def clinic(whole_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def test_the_printed_policies_are_all_that_logins_need(clinic: Clinic) -> None:
     assert clinic.doctor() == {}
+    assert clinic.untold() == {}
 
 
 @pytest.mark.slow
@@ -179,11 +251,11 @@ def test_without_a_statement_exactly_its_logins_stop_and_doctor_names_it(clinic:
     with clinic.without(sid):
         broken = clinic.doctor()
     assert set(broken) == stopped
-    for found in broken.values():
+    for name, found in broken.items():
         assert found["step"] == step
         named = [each for each in found["statements"] if each["attach_to"] == ROLE and not each["trust"]]
-        assert [each["statement"]["Action"] for each in named] == [action]
-        assert found["causes"]
+        assert {each["statement"]["Action"] for each in named} == (GROUPED if name == "grouped" else {action})
+        assert found["causes"] or action in found["detail"]  # DSQL's refusal has one cause
 
 
 def test_statements_that_are_not_for_logins_stop_none(clinic: Clinic) -> None:
@@ -193,9 +265,19 @@ def test_statements_that_are_not_for_logins_stop_none(clinic: Clinic) -> None:
         assert clinic.doctor() == {}
 
 
-def test_every_statement_for_logins_is_tried_here(clinic: Clinic) -> None:
-    connecting = {each["Sid"] for each in clinic.permissions if "Connect" in each["Sid"]}
-    assert connecting == set(STOPS)
+@pytest.mark.parametrize("sids", UNTOLD, ids="-".join)
+def test_without_a_statement_for_metadata_exactly_that_is_not_told_and_doctor_names_it(
+    clinic: Clinic, sids: tuple[str, ...]
+) -> None:
+    step, named = UNTOLD[sids]
+    with clinic.without(*sids):
+        assert clinic.untold() == {(database, step): [action] for database, action in named.items()}
+
+
+def test_every_statement_is_tried_here(clinic: Clinic) -> None:
+    """But for what discovery changes, which test_discovery.py tries."""
+    tried = {*STOPS, *(sid for sids in UNTOLD for sid in sids), "RDSAutoEnableIAMAuth"}
+    assert {each["Sid"] for each in clinic.permissions} == tried
 
 
 def test_a_trust_policy_that_trusts_somebody_else_stops_all(clinic: Clinic) -> None:
@@ -287,6 +369,6 @@ def test_without_describe_users_doctor_says_what_it_could_not_find_out(clinic: C
     with clinic.without("ElastiCacheDescribeUsers", "ElastiCacheServerlessDescribeUsers"):
         answer = clinic.tollbridge("doctor", "cache")
     assert answer.returncode == 0
-    line = next(line for line in answer.stdout.splitlines() if "note" in line and "user" in line)
+    line = next(line for line in answer.stdout.splitlines() if line.split()[:2] == ["note", "user"])
     assert "could not be found out" in line
     assert '"Action":"elasticache:DescribeUsers"' in answer.stdout

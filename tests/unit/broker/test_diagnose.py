@@ -9,7 +9,7 @@ import pytest
 
 from broker.access.model import Policy, Rule
 from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, login_refusal
-from broker.diagnose import CheckUser, Diagnoser, UserFinding, no_user_check
+from broker.diagnose import AwsFinding, CheckMetadata, CheckUser, Diagnoser, no_metadata_check, no_user_check
 from broker.errors import BrokerError
 from broker.model import AccountSession, Attribution, Hop, RegisteredDatabase
 from tests.support.clock import FakeClock
@@ -54,7 +54,9 @@ class RealRefusals(FakeSts):
 class Bench:
     """A diagnoser over fakes."""
 
-    def __init__(self, check_user: CheckUser = no_user_check) -> None:
+    def __init__(
+        self, check_user: CheckUser = no_user_check, check_metadata: CheckMetadata = no_metadata_check
+    ) -> None:
         self.clock = FakeClock()
         self.sts = RealRefusals(self.clock, roles={ROLE: Role(external_id="agreed")})
         self.redshift = FakeRedshift(self.clock)
@@ -65,6 +67,7 @@ class Bench:
             sts_region="us-west-1",
             monotonic=self.clock.monotonic,
             check_user=check_user,
+            check_metadata=check_metadata,
         )
 
     async def run(
@@ -217,13 +220,13 @@ async def test_a_role_in_another_partition_is_not_even_asked_for() -> None:
 @pytest.mark.parametrize(
     ("finding", "outcome"),
     [
-        (UserFinding(ok=True, detail="app logs in with IAM"), "ok"),
-        (UserFinding(ok=False, detail="app has a password of its own"), "failed"),
-        (UserFinding(ok=None, detail="elasticache:DescribeUsers is not allowed"), "warning"),
+        (AwsFinding(ok=True, detail="app logs in with IAM"), "ok"),
+        (AwsFinding(ok=False, detail="app has a password of its own"), "failed"),
+        (AwsFinding(ok=None, detail="elasticache:DescribeUsers is not allowed"), "warning"),
     ],
 )
-async def test_whether_a_cache_user_is_an_iam_user_is_a_step(finding: UserFinding, outcome: str) -> None:
-    async def check(_database: RegisteredDatabase, _user: str, _session: AccountSession) -> UserFinding:
+async def test_whether_a_cache_user_is_an_iam_user_is_a_step(finding: AwsFinding, outcome: str) -> None:
+    async def check(_database: RegisteredDatabase, _user: str, _session: AccountSession) -> AwsFinding:
         return finding
 
     entry = database(
@@ -232,6 +235,25 @@ async def test_whether_a_cache_user_is_an_iam_user_is_a_step(finding: UserFindin
     steps = await Bench(check).run(entry)
     assert ("user", outcome) in outcomes(steps)
     assert outcomes(steps)[-1] == ("issue", "ok")
+
+
+@pytest.mark.parametrize(
+    ("finding", "outcome"),
+    [
+        (AwsFinding(ok=True, detail="AWS names this endpoint"), "ok"),
+        (AwsFinding(ok=None, detail="rds:DescribeDBInstances is not allowed"), "warning"),
+    ],
+)
+async def test_what_aws_tells_of_the_database_is_a_step_and_stops_nothing(finding: AwsFinding, outcome: str) -> None:
+    asked: list[str] = []
+
+    async def check(_database: RegisteredDatabase, own_arn: str) -> AwsFinding | None:
+        asked.append(own_arn)
+        return finding
+
+    steps = await Bench(check_metadata=check).run(database(external_id="agreed"))
+    assert outcomes(steps)[-2:] == [("metadata", outcome), ("issue", "ok")]
+    assert asked == [BROKER_ARN]
 
 
 async def test_the_broker_is_named_by_its_role() -> None:

@@ -17,7 +17,7 @@ import pytest
 from broker.audit import CallCounters
 from broker.aws.clients import SkewMeter
 from broker.aws.directory import BotoDirectory
-from broker.discovery.model import Change, Target
+from broker.discovery.model import Change, Listing, Target
 from broker.discovery.observers.opensearch import DOMAINS
 from broker.discovery.observers.rds import INSTANCES, PROXY_TAGS
 from broker.discovery.observers.redshift import SERVERLESS_TAGS
@@ -211,6 +211,21 @@ async def test_domains_are_described_five_at_a_time(
     items = await directory.items(session, PLACE, DOMAINS)
     assert [item["DomainName"] for item in items] == [f"logs-{number:02d}" for number in range(12)]
     assert [len(asked.get("DomainNames", ())) for asked in service.asked] == [0, 5, 5, 2]
+
+
+async def test_one_thing_that_was_asked_for_by_name_is_a_list_of_one(
+    service: Service, directory: BotoDirectory, session: AccountSession
+) -> None:
+    group = {"workgroupName": "default", "endpoint": {"address": "default.example"}}
+    service.answer = lambda _: (200, "application/x-amz-json-1.1", json.dumps({"workgroup": group}))
+    asked = Listing(
+        service="redshift-serverless",
+        operation="GetWorkgroup",
+        items="workgroup",
+        page="",
+        parameters={"workgroupName": "default"},
+    )
+    assert await directory.items(session, PLACE, asked) == [group]
 
 
 async def test_tags_are_read_in_either_spelling(

@@ -127,6 +127,7 @@ async def test_tags_kept_apart_are_read_and_done_without_where_denied(aws: FakeA
     aws.denied_tags = True
     inspection = await Stage(aws).inspector.inspect(database)
     assert (inspection.verdict, inspection.tags) == (Verdict.CONFIRMED, {})
+    assert inspection.denied == "elasticache:ListTagsForResource"
 
 
 async def test_somebody_elses_cache_of_the_same_name_is_not_registered(aws: FakeAws) -> None:
@@ -191,6 +192,16 @@ async def test_a_missing_permission_is_said_once(aws: FakeAws, caplog: pytest.Lo
         for host in (LISTED, EVIL, LISTED):
             await stage.inspector.verify(dynamic(f"{host}:6379", "redis"))
     assert caplog.text.count("checked by their form alone") == 1
+
+
+async def test_denied_tags_are_said_once_and_as_what_they_are(aws: FakeAws, caplog: pytest.LogCaptureFixture) -> None:
+    aws.denied_tags = True
+    stage = Stage(aws)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            await stage.inspector.verify(dynamic(f"{LISTED}:6379", "redis"))
+    assert caplog.text.count("without tags: AWS denies elasticache:ListTagsForResource") == 1
+    assert "form alone" not in caplog.text
 
 
 async def test_what_aws_said_before_stands_while_it_cannot_be_asked(aws: FakeAws) -> None:
