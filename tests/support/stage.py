@@ -124,7 +124,7 @@ async def proxy_stage(
         services = Services(
             grants=grants,
             catalog=grants,
-            dialer=Dialer(dial={HOST: f"127.0.0.1:{server.port}"}, connect_seconds=1.0),
+            dialer=Dialer(dial={HOST: f"127.0.0.1:{server.port}"}, connect_seconds=10.0),
             upstream_tls=UpstreamTls(),
             sessions=sessions,
             clock=clock,
@@ -154,12 +154,12 @@ async def proxy_stage(
         finally:
             for client in stage.clients:
                 client.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await listener.drain(0)
                 await running
 
 
-async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     """Wait for something that happens on a socket."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - sockets set no event
