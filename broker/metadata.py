@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from broker.diagnose import AwsFinding
 from broker.discovery.inspection import Inspection, Verdict, question
 from broker.model import RegisteredDatabase
-from broker.policies.statements import allow, principal_of
+from broker.policies.statements import allow, compact, principal_of
 from tollbridge.reports import PolicyStatement
 
 _WRONG: Final = frozenset({Verdict.MISMATCH, Verdict.ABSENT})
@@ -45,5 +44,5 @@ def _needed(database: RegisteredDatabase, inspection: Inspection, own_arn: str) 
     """AWS is asked by the role that is assumed first, whoever logs in."""
     if not inspection.denied:
         return ()
-    statement = json.dumps(allow(inspection.denied, "*"), separators=(",", ":"))
+    statement = compact(allow(inspection.denied, "*"))
     return (PolicyStatement(attach_to=database.access.role_arn or principal_of(own_arn), statement=statement),)

@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/memorydb/latest/devguide/auth-iam.html
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from broker.discovery.model import Directory, Listing
 from broker.errors import BrokerError
 from broker.issuers.presigned import place_of
 from broker.model import AccountSession, RegisteredDatabase
-from broker.policies.statements import principal_of
+from broker.policies.statements import allow, compact, principal_of
 from tollbridge.model import Product
 from tollbridge.reasons import Reason
 from tollbridge.reports import PolicyStatement
@@ -76,6 +75,5 @@ def _not_told(error: BrokerError, permission: str, db_user: str, session: Accoun
     detail = f"whether {db_user!r} logs in with IAM could not be found out: {error.message}"
     if error.reason is not Reason.CREDENTIAL_DENIED:
         return AwsFinding(ok=None, detail=detail)
-    statement = json.dumps({"Effect": "Allow", "Action": permission, "Resource": "*"}, separators=(",", ":"))
-    needed = PolicyStatement(attach_to=principal_of(session.arn), statement=statement)
+    needed = PolicyStatement(attach_to=principal_of(session.arn), statement=compact(allow(permission, "*")))
     return AwsFinding(ok=None, detail=detail, statements=(needed,))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 from datetime import UTC, datetime
 from typing import Final
 
 from broker.errors import BrokerError
-from broker.issuers.presign import DerivedKeys, Signer
-from broker.issuers.roles import RoleIssuer, signer_of
+from broker.issuers.presign import ALGORITHM, TERMINATOR, DerivedKeys, Signer, signature
+from broker.issuers.presigned import signer_of
+from broker.issuers.roles import RoleIssuer
 from broker.model import AccountSession, GrantRequest, RegisteredDatabase
+from broker.registry.arns import PARTITIONS
 from tollbridge.model import Challenge, StsChallenge, StsProof
 from tollbridge.reasons import Reason
 from tollbridge.secret import Secret
@@ -25,7 +26,7 @@ NONCE_BYTES: Final = 64
 HOST_MAX: Final = 255
 _BODY: Final = "Action=GetCallerIdentity&Version=2011-06-15"
 _BODY_SHA256: Final = hashlib.sha256(_BODY.encode()).hexdigest()
-_SUFFIXES: Final = {"aws-cn": "amazonaws.com.cn"}
+_SUFFIXES: Final = {partition.name: partition.dns_suffix for partition in PARTITIONS}
 
 
 class ChallengeIssuer(RoleIssuer):
@@ -67,7 +68,7 @@ class ChallengeIssuer(RoleIssuer):
 
 def sts_host(database: RegisteredDatabase) -> str:
     """The STS endpoint of the database's region and partition."""
-    return f"sts.{database.facts.region}.{_SUFFIXES.get(database.access.partition, 'amazonaws.com')}"
+    return f"sts.{database.facts.region}.{_SUFFIXES[database.access.partition]}"
 
 
 def sign(signer: Signer, keys: DerivedKeys, challenge: StsChallenge, *, region: str, at: datetime) -> StsProof:
@@ -86,12 +87,11 @@ def sign(signer: Signer, keys: DerivedKeys, challenge: StsChallenge, *, region: 
     signed = ";".join(name for name, _ in headers)
     lines = "".join(f"{name}:{value}\n" for name, value in headers)
     canonical = f"POST\n/\n\n{lines}\n{signed}\n{_BODY_SHA256}"
-    scope = f"{timestamp[:8]}/{region}/sts/aws4_request"
-    to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    scope = f"{timestamp[:8]}/{region}/sts/{TERMINATOR}"
     key = keys.get(signer, date=timestamp[:8], region=region, service="sts")
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
     authorization = (
-        f"AWS4-HMAC-SHA256 Credential={signer.access_key_id}/{scope}, SignedHeaders={signed}, Signature={signature}"
+        f"{ALGORITHM} Credential={signer.access_key_id}/{scope}, SignedHeaders={signed},"
+        f" Signature={signature(key, timestamp, scope, canonical)}"
     )
     return StsProof(authorization=Secret(authorization), date=timestamp, session_token=signer.session_token)
 

@@ -20,8 +20,8 @@ from tollbridge.secret import Secret
 EXPIRES_SECONDS: Final = 900
 """X-Amz-Expires: RDS refuses more, and treats less as this."""
 
-_ALGORITHM: Final = "AWS4-HMAC-SHA256"
-_TERMINATOR: Final = "aws4_request"
+ALGORITHM: Final = "AWS4-HMAC-SHA256"
+TERMINATOR: Final = "aws4_request"
 _EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _HTTPS_PORT: Final = 443
 
@@ -68,7 +68,7 @@ class DerivedKeys:
 def derive_key(secret_key: Secret, *, date: str, region: str, service: str) -> bytes:
     """kSigning: bound to one date (`YYYYMMDD`), region and service."""
     key = b"AWS4" + secret_key.reveal().encode()
-    for part in (date, region, service, _TERMINATOR):
+    for part in (date, region, service, TERMINATOR):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
 
@@ -86,10 +86,10 @@ def presigned_query(
     """The query of a presigned `GET /` on `host` (the Host header: name, port where it is not the default)."""
     timestamp = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     date = timestamp[:8]
-    scope = f"{date}/{region}/{service}/{_TERMINATOR}"
+    scope = f"{date}/{region}/{service}/{TERMINATOR}"
     pairs = [
         *params,
-        ("X-Amz-Algorithm", _ALGORITHM),
+        ("X-Amz-Algorithm", ALGORITHM),
         ("X-Amz-Credential", f"{signer.access_key_id}/{scope}"),
         ("X-Amz-Date", timestamp),
         ("X-Amz-Expires", str(EXPIRES_SECONDS)),
@@ -99,9 +99,14 @@ def presigned_query(
         pairs.append(("X-Amz-Security-Token", signer.session_token.reveal()))
     query = "&".join(f"{name}={value}" for name, value in sorted((_encode(n), _encode(v)) for n, v in pairs))
     canonical = f"GET\n/\n{query}\nhost:{host}\n\nhost\n{_EMPTY_SHA256}"
-    to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = keys.get(signer, date=date, region=region, service=service)
-    return f"{query}&X-Amz-Signature={hmac.digest(key, to_sign.encode(), 'sha256').hex()}"
+    return f"{query}&X-Amz-Signature={signature(key, timestamp, scope, canonical)}"
+
+
+def signature(key: bytes, timestamp: str, scope: str, canonical: str) -> str:
+    """Of a canonical request, with the key that was derived for its scope: 64 hexadecimal digits."""
+    to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return hmac.digest(key, to_sign.encode(), "sha256").hex()
 
 
 def rds_token(

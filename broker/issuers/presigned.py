@@ -101,10 +101,7 @@ class PresignedIssuer(ABC):
     def _sign(self, database: RegisteredDatabase, db_user: str, session: AccountSession) -> IssuedCredential:
         # Whole seconds, as the signature has them: a token must not seem to live longer than it does.
         now = self._now().replace(microsecond=0)
-        signer = Signer(
-            access_key_id=session.access_key_id, secret_key=session.secret_key, session_token=session.session_token
-        )
-        password = self._password(signer, database, db_user, now)
+        password = self._password(signer_of(session), database, db_user, now)
         expires_at = now + _LIFE
         if session.expires_at is not None:
             expires_at = min(expires_at, session.expires_at)
@@ -117,8 +114,15 @@ class PresignedIssuer(ABC):
         )
 
 
+def signer_of(session: AccountSession) -> Signer:
+    """A session's keys, as signing needs them."""
+    return Signer(
+        access_key_id=session.access_key_id, secret_key=session.secret_key, session_token=session.session_token
+    )
+
+
 def credential_id(password: Secret) -> str:
-    """A name for a credential that tells nothing about it."""
+    """A name for a credential that tells nothing about it; of the password, or whatever else makes it this one."""
     return hashlib.sha256(password.reveal().encode()).hexdigest()[:_CREDENTIAL_ID_DIGITS]
 
 

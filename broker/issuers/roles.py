@@ -5,7 +5,6 @@ Nothing is kept: a key is derived or a proof signed in microseconds, and the acc
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
@@ -13,14 +12,15 @@ from typing import Final
 
 from broker.errors import BrokerError
 from broker.issuers.chain import role_hops
-from broker.issuers.presign import DerivedKeys, Signer
+from broker.issuers.presign import DerivedKeys
+from broker.issuers.presigned import credential_id
 from broker.model import AccountSession, ChainKey, GrantRequest, Hop, IssuedCredential, RegisteredDatabase
 from tollbridge.model import Credential
 from tollbridge.reasons import Reason
+from tollbridge.secret import Secret
 
 NEED_SECONDS: Final = 300.0
 """A session with less life left is renewed first: what it signs ends with it."""
-_CREDENTIAL_ID_DIGITS: Final = 16
 
 
 class RoleIssuer(ABC):
@@ -84,12 +84,4 @@ class RoleIssuer(ABC):
 
     def _credential_id(self, database: RegisteredDatabase, session: AccountSession) -> str:
         facts = database.facts
-        name = f"{session.access_key_id}/{facts.product}/{facts.region}"
-        return hashlib.sha256(name.encode()).hexdigest()[:_CREDENTIAL_ID_DIGITS]
-
-
-def signer_of(session: AccountSession) -> Signer:
-    """A session's keys, as signing needs them."""
-    return Signer(
-        access_key_id=session.access_key_id, secret_key=session.secret_key, session_token=session.session_token
-    )
+        return credential_id(Secret(f"{session.access_key_id}/{facts.product}/{facts.region}"))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from broker.issuers.roles import RoleIssuer, signer_of
+from broker.issuers.presigned import signer_of
+from broker.issuers.roles import RoleIssuer
 from broker.model import AccountSession, GrantRequest, RegisteredDatabase
 from broker.policies.narrow import own_resources
 from broker.policies.statements import compact
