@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.engines.cassandra import wire
+from proxy.engines.wording import one_line
 from proxy.errors import Refused
 from proxy.model import SealedGrant
 from tollbridge.reasons import Reason
@@ -185,11 +186,6 @@ def encode_version_refusal(asked: int, stream: int) -> bytes:
     """The answer to a version that is not spoken: drivers look for these words, and for a header they can read."""
     text = b"Invalid or unsupported protocol version (%d); supported versions are (3/v3, 4/v4)" % asked
     return wire.encode_frame(wire.V4 | wire.RESPONSE, stream, wire.ERROR, wire.error(PROTOCOL_ERROR, text))
-
-
-def one_line(text: str) -> str:
-    """Text without line ends or other control characters: each becomes a blank."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _text(refusal: Refused, hint: str) -> bytes:

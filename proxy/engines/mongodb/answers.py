@@ -15,6 +15,7 @@ from proxy.engines.mongodb.wire import (
     HEADER_BYTES,
     MORE_TO_COME,
     OP_MSG,
+    OP_MSG_BYTES,
     OP_REPLY,
     Header,
     parse_header,
@@ -93,7 +94,7 @@ class Answers:
             return True
         if self._kept or self._hellos or size < _HEAD_BYTES + 1 or int.from_bytes(data[:4], "little") != size:
             return False
-        if data[12:16] != b"\xdd\x07\0\0" or data[16] & MORE_TO_COME:
+        if data[12:16] != OP_MSG_BYTES or data[16] & MORE_TO_COME:
             return False
         expected = self._expected
         if len(expected) != 1 or int.from_bytes(data[8:12], "little", signed=True) != expected[0]:

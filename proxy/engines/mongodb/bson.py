@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-DOUBLE, STRING, DOCUMENT, ARRAY, BINARY, BOOL, NULL, INT32, INT64 = 0x01, 0x02, 0x03, 0x04, 0x05, 0x08, 0x0A, 0x10, 0x12
+DOUBLE, STRING, ARRAY, BINARY, INT32, INT64 = 0x01, 0x02, 0x04, 0x05, 0x10, 0x12
 
 NAME_LIMIT: Final = 256
 """Bytes of an element's name: none that a handshake or a command has comes near it."""
@@ -143,11 +143,6 @@ def int32(name: str, value: int) -> Element:
 def double(name: str, value: float) -> Element:
     """A 64-bit floating point number: what servers send as `ok`."""
     return Element(DOUBLE, name, struct.pack("<d", value))
-
-
-def boolean(name: str, value: bool) -> Element:
-    """True or false."""
-    return Element(BOOL, name, b"\1" if value else b"\0")
 
 
 def binary(name: str, value: bytes) -> Element:

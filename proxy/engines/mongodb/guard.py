@@ -25,6 +25,7 @@ from proxy.engines.mongodb.wire import (
     HANDSHAKE_LIMIT,
     HEADER_BYTES,
     OP_MSG,
+    OP_MSG_BYTES,
     OP_QUERY,
     Header,
     Message,
@@ -52,7 +53,6 @@ OF_THE_CONNECTION: Final = frozenset(
 OF_THE_LOGIN: Final = frozenset({"saslstart", "saslcontinue", "authenticate", "logout", "getnonce", "copydbsaslstart"})
 
 _NOT_PASSED: Final = frozenset(name.encode() for name in OF_THE_LOGIN | greeting.NAMES)
-_OP_MSG_BYTES: Final = OP_MSG.to_bytes(4, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class MongoGuard(Guard):
         # One whole message to a database that is allowed: most are.
         if self._head or self._long is not None or len(data) > self._message_bytes or len(data) < HEADER_BYTES:
             return False
-        if int.from_bytes(data[:4], "little") != len(data) or data[12:16] != _OP_MSG_BYTES:
+        if int.from_bytes(data[:4], "little") != len(data) or data[12:16] != OP_MSG_BYTES:
             return False
         try:
             command, database, answered = scan(data, 0, len(data))

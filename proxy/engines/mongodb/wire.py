@@ -19,10 +19,12 @@ HEADER: Final = struct.Struct("<iiii")
 """Length of the whole message, request id, the id it answers, opcode."""
 HEADER_BYTES: Final = 16
 OP_REPLY, OP_QUERY, OP_COMPRESSED, OP_MSG = 1, 2004, 2012, 2013
+OP_MSG_BYTES: Final = OP_MSG.to_bytes(4, "little")
+"""As it stands in a header."""
 OPCODES: Final = {1: "OP_REPLY", 2001: "OP_UPDATE", 2002: "OP_INSERT", 2004: "OP_QUERY", 2005: "OP_GET_MORE",
                   2006: "OP_DELETE", 2007: "OP_KILL_CURSORS", 2012: "OP_COMPRESSED", 2013: "OP_MSG"}  # fmt: skip
 
-CHECKSUM, MORE_TO_COME, EXHAUST_ALLOWED = 1, 2, 1 << 16
+CHECKSUM, MORE_TO_COME = 1, 2
 KNOWN_FLAGS: Final = CHECKSUM | MORE_TO_COME
 """Of the low 16 bits, which a receiver must know or refuse."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from proxy.engines.wording import one_line
 from proxy.errors import Refused
 from proxy.model import SealedGrant
 from tollbridge.reasons import Reason
@@ -168,11 +169,6 @@ def encode(refusal: Refused) -> bytes:
     room = LINE_LIMIT - len(row.code) - len(tail.encode()) - 20
     message = one_line(refusal.message).encode("utf-8", "replace")[: max(room, 0)].decode("utf-8", "ignore")
     return error_line(f"{row.code} tollbridge: {message}{tail}")
-
-
-def one_line(text: str) -> str:
-    """Text without line ends or other control characters: each becomes a blank."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def error_line(text: str) -> bytes:
