@@ -12,6 +12,8 @@ from tollbridge.reasons import Reason
 
 if TYPE_CHECKING:
     from proxy.guard import Guard
+    from proxy.multiplex import Sharer
+    from proxy.script import Script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class Door:
     """What a protocol whose server speaks first greets with; empty: what the fixed database is known to say."""
     advertise: str = ""
     """HOST:PORT that clients are told to connect to, for protocols that tell; empty: what each has dialled."""
+    multiplex: bool = False
+    """Clients of one workload and user share a connection upstream, where the protocol can."""
     local_infile: bool = False
     """Whether clients may send files when the server asks for them (MySQL's LOCAL INFILE)."""
 
@@ -177,7 +181,18 @@ class Finished:
     """A connection that did all its work during the script (a cancel request): nothing to relay."""
 
 
-Outcome = Established | Finished
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """A login that succeeded and takes part in a shared connection (`proxy.script.Share`)."""
+
+    sharer: Sharer
+    farewell: Callable[[Refused], bytes]
+    """The protocol's own goodbye, said between two answers when the proxy ends the session."""
+    pin: Callable[[], Script[Established]]
+    """A login of its own for a client that needs one: it has said all it has to by then, and hears nothing of it."""
+
+
+Outcome = Established | Shared | Finished
 
 __all__ = [
     "Door",
@@ -188,6 +203,7 @@ __all__ = [
     "PeerFacts",
     "PeerViolation",
     "SealedGrant",
+    "Shared",
     "Side",
     "SocketAddress",
     "Target",

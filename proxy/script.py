@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from proxy.errors import PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location, PeerFacts, SealedGrant, SocketAddress
+from proxy.multiplex import SharedLogin
 from tollbridge.model import SigningKey, StsProof
 
 T = TypeVar("T")
@@ -168,6 +169,19 @@ class SignChallenge:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Take part in a shared connection to where a grant leads, or have it made. -> SharedLogin; throws Refused.
+
+    It is shared by logins of one workload, one database and one user inside it that ask for the same `kind`, and by
+    nobody else. `log_in` runs without a client, and once for all who wait for it.
+    """
+
+    grant: SealedGrant
+    kind: str
+    log_in: Callable[[], Script[SharedLogin]]
+
+
+@dataclass(frozen=True, slots=True)
 class OwnAddress:
     """The address of ours that the client is connected to. -> SocketAddress; None on a unix socket."""
 
@@ -208,6 +222,7 @@ Effect = (
     | Reveal
     | RevealKey
     | SignChallenge
+    | Share
     | OwnAddress
     | Random
     | Now
@@ -303,6 +318,12 @@ def sign_challenge(grant: SealedGrant, *, nonce: bytes, host: str) -> Script[Sts
     """The broker's answer to what a server asks that proved who it is."""
     proof: StsProof = yield SignChallenge(grant, nonce, host)
     return proof
+
+
+def share(grant: SealedGrant, *, kind: str, log_in: Callable[[], Script[SharedLogin]]) -> Script[SharedLogin]:
+    """Take part in a shared connection."""
+    login: SharedLogin = yield Share(grant, kind, log_in)
+    return login
 
 
 def own_address() -> Script[SocketAddress | None]:
