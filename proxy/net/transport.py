@@ -229,41 +229,57 @@ class Link(Channel):
 
         True when it stopped at what had to be shown to the sink: more may have arrived behind it.
         """
-        incoming = self._incoming
-        read = self._tls.read  # type: ignore[union-attr]  # a cast is a call, and this runs for each message
-        onward = peer._transport.write if peer._tls is None else peer._tls.write
-        passes = self._passes
-        data, stopped, ended = b"", False, False
+        data, shown, end = self._records(self._passes)
+        if data:
+            size = len(data)
+            self.relayed += size
+            self.tail = data[-TAIL_BYTES:] if size >= TAIL_BYTES else (self.tail + data)[-TAIL_BYTES:]
+            if peer._tls is None:
+                peer._transport.write(data)
+            else:
+                peer._tls.write(data)
+                peer._transport.write(peer._outgoing.read())
+        if self._outgoing.pending:  # reading can answer: KeyUpdate, no_renegotiation
+            self._transport.write(self._outgoing.read())
+        if shown:
+            self._show(shown)
+        elif end is not None:
+            self._end_of_records(end)
+        return bool(shown)
+
+    def _records(self, passes: Callable[[bytes], object] | None = None) -> tuple[bytes, bytes, ssl.SSLError | None]:
+        """Decrypt what has arrived: what may go on, the record that `passes` stopped at, and why no more will come.
+
+        Of a long message several records have come. They go on as one: a write costs more than all that is done here.
+        """
+        read, incoming = self._tls.read, self._incoming  # type: ignore[union-attr]  # a cast is a call, and this is hot
+        records: list[bytes] = []
+        shown = b""
+        end: ssl.SSLError | None = None
         try:
             while True:
                 data = read(RECORD_BYTES)
                 size = len(data)
                 if not size:
-                    ended = True
+                    end = ssl.SSLZeroReturnError()
                     break
                 if passes is not None and not passes(data):
-                    stopped = True
+                    shown = data
                     break
-                self.tail = data[-TAIL_BYTES:] if size >= TAIL_BYTES else (self.tail + data)[-TAIL_BYTES:]
-                onward(data)
-                self.relayed += size
+                records.append(data)
                 if size < RECORD_BYTES and not incoming.pending:
-                    break
+                    break  # asking once more would cost an exception
         except ssl.SSLWantReadError:
             pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            ended = True
         except ssl.SSLError as error:
-            self._break(error)
-        if peer._tls is not None:
-            peer._transport.write(peer._outgoing.read())
-        if self._outgoing.pending:  # reading can answer: KeyUpdate, no_renegotiation
-            self._transport.write(self._outgoing.read())
-        if stopped:
-            self._show(data)
-        elif ended:
+            end = error
+        return (records[0] if len(records) == 1 else b"".join(records)), shown, end
+
+    def _end_of_records(self, why: ssl.SSLError) -> None:
+        if isinstance(why, ssl.SSLZeroReturnError | ssl.SSLEOFError):
             self._end()
-        return stopped
+        else:
+            self._break(why)
 
     # Everything that is not the hot path
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 
-from proxy.net.transport import RECEIVE_BYTES, RECORD_BYTES, Link
+from proxy.net.transport import RECEIVE_BYTES, Link
 
 _RECEIVED: Final = memoryview(bytearray(RECEIVE_BYTES))
 """Shared by all: get_buffer, recv and buffer_updated run back to back."""
@@ -19,7 +18,7 @@ class HttpLink(Link):
     def get_buffer(self, sizehint: int) -> memoryview:
         return super().get_buffer(sizehint) if self._sink is None else _RECEIVED
 
-    def buffer_updated(self, nbytes: int) -> None:  # noqa: C901 - the hot path, in one piece
+    def buffer_updated(self, nbytes: int) -> None:
         sink, tls = self._sink, self._tls
         if sink is None:
             super().buffer_updated(nbytes)
@@ -29,28 +28,13 @@ class HttpLink(Link):
         if tls is None:
             sink(bytes(_RECEIVED[:nbytes]))
             return
-        incoming = self._incoming
-        incoming.write(_RECEIVED[:nbytes])
-        read = tls.read
-        ended = False
-        try:
-            while True:
-                data = read(RECORD_BYTES)
-                if not data:
-                    ended = True
-                    break
-                sink(data)
-                if self._sink is not sink:  # closed in the meantime
-                    return
-                if len(data) < RECORD_BYTES and not incoming.pending:
-                    break  # asking once more would cost an exception
-        except ssl.SSLWantReadError:
-            pass
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            ended = True
-        except ssl.SSLError as error:
-            self._break(error)
+        self._incoming.write(_RECEIVED[:nbytes])
+        data, _, end = self._records()
+        if data:
+            sink(data)
+            if self._sink is not sink:  # closed in the meantime
+                return
         if self._outgoing.pending:  # reading can answer: KeyUpdate, no_renegotiation
             self._flush()
-        if ended:
-            self._end()
+        if end is not None:
+            self._end_of_records(end)

@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Side
 from proxy.inbox import INBOX_LIMIT
 from proxy.net.channel import Channel
-from proxy.net.transport import TAIL_BYTES, Link
+from proxy.net.transport import RECORD_BYTES, TAIL_BYTES, Link
 from tests.support.ca import TestCa
 from tests.support.peer import Peer, serving
 from tests.support.stage import until
@@ -189,3 +189,69 @@ async def test_pushed_bytes_leave_their_tail(ca: TestCa) -> None:
         assert one.relayed == len(got) > TAIL_BYTES
         one.close()
         other.close()
+
+
+class Gathering:
+    """What was written to it, write by write."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+
+async def test_records_that_come_together_go_on_in_few_writes(ca: TestCa) -> None:
+    """A write is a system call, and wakes whoever reads: it costs more than the decryption of a record."""
+    context = ca.server_context("db.example")
+    sent = 4 * 1024 * 1024
+
+    async def talk(peer: Peer) -> None:
+        await peer.tls(context, server=True)
+        await peer.send(bytes(range(256)) * (sent // 256))
+        await peer.to_end()
+
+    async with serving(talk) as talker, serving(just_reads) as reader:
+        one, other = await linked(talker.port), await linked(reader.port)
+        await one.start_tls(ca.client_context(), "db.example")
+        writes, transport = Gathering(), other._transport
+        other._transport = writes  # type: ignore[assignment]
+        one.push_to(other, Watching())
+        await until(lambda: one.relayed == sent)
+        assert b"".join(writes.pieces) == bytes(range(256)) * (sent // 256)
+        assert len(writes.pieces) < sent / RECORD_BYTES / 2
+        other._transport = transport
+        one.abort()
+        other.abort()
+
+
+@pytest.mark.parametrize("size", [4, 50_000], ids=["in one record", "in several"])
+async def test_what_came_before_a_broken_record_still_goes_on(ca: TestCa, size: int) -> None:
+    context = ca.server_context("db.example")
+    got = bytearray()
+
+    async def talk(peer: Peer) -> None:
+        await peer.tls(context, server=True)
+        await peer.send(b"g" * size)
+        await peer.send_raw(b"this is no TLS record")
+        await peer.to_end()
+
+    async def listen(peer: Peer) -> None:
+        while data := await peer.receive():
+            got.extend(data)
+
+    async with serving(talk) as talker, serving(listen) as listener:
+        one, other = await linked(talker.port), await linked(listener.port)
+        await one.start_tls(ca.client_context(), "db.example")
+        owner = Watching()
+        one.push_to(other, owner)
+        await until(lambda: owner.losses == 1)
+        assert isinstance(one.failure, PeerViolation)
+        other.close()
+        await until(lambda: other.lost)
+        assert bytes(got) == b"g" * size
+
+
+async def just_reads(peer: Peer) -> None:
+    """Until the end."""
+    await peer.to_end()
