@@ -179,6 +179,20 @@ class Audit:
             }
         )
 
+    def registry_refused(self, *, at: datetime, caller: str, database: str, reason: Reason, message: str) -> None:
+        """Somebody tried to create, update or delete a dynamic database that is not theirs to touch."""
+        self._write(
+            {
+                EVENT: REGISTRY_EVENT,
+                TIME: _instant(at),
+                CALLER: caller,
+                DATABASE: database,
+                ALLOWED: False,
+                REASON: reason.value,
+                MESSAGE: message,
+            }
+        )
+
     def changed_in_aws(
         self, *, at: datetime, caller: str, call: str, arn: str, result: str, message: str, role_arn: str
     ) -> None:

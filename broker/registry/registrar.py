@@ -239,12 +239,16 @@ class Registrar:
     def _check(self, caller: str, name: str, labels: Mapping[str, str]) -> None:
         if not self._operators().may_for(caller, Power.REGISTER, labels):
             shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
-            raise BrokerError(
-                Reason.CALLER_NOT_ALLOWED,
+            message = (
                 f"{caller} may not register database {name!r} with these labels ({shown}): the db_labels of its rows "
-                "in operators select other ones",
-                metadata={"caller": caller, "database": name, "power": Power.REGISTER.value},
+                "in operators select other ones"
             )
+            reason = Reason.CALLER_NOT_ALLOWED
+            self._audit.registry_refused(
+                at=self._clock.now(), caller=caller, database=name, reason=reason, message=message
+            )
+            metadata = {"caller": caller, "database": name, "power": Power.REGISTER.value}
+            raise BrokerError(reason, message, metadata=metadata)
 
     def _lost(self, conflict: Conflict, *, final: bool) -> None:
         if final:

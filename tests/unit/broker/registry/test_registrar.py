@@ -66,8 +66,9 @@ class Office:
 
     @property
     def audited(self) -> list[tuple[str, str, str]]:
-        """Caller, action, database of each audit line."""
-        return [(line["caller"], line["action"], line["database"]) for line in map(json.loads, self.lines)]
+        """Caller, action, database of what was done."""
+        lines = map(json.loads, self.lines)
+        return [(line["caller"], line["action"], line["database"]) for line in lines if "action" in line]
 
 
 async def _never(_seconds: float) -> None:
@@ -217,6 +218,9 @@ async def test_labels_bound_what_an_operator_registers_changes_deletes_and_sees(
     ):
         said = await refused(Reason.CALLER_NOT_ALLOWED, attempt)
         assert "with these labels" in said
+    tried = [line["database"] for line in map(json.loads, office.lines) if line.get("allowed") is False]
+    assert tried == ["c", "c", "b", "a", "b"]
+    assert len(office.lines) == 2 + len(tried)
     assert [entry.name for entry in office.registrar.list(SHOP)] == ["a"]
     assert [entry.name for entry in office.registrar.list(OPS)] == ["a", "b"]
     with pytest.raises(BrokerError, match="no database 'b' is registered"):
