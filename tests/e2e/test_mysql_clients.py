@@ -25,6 +25,7 @@ from deploy.sandbox.world import World
 from tests.e2e.clients import SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, missing
 from tests.e2e.mysql_bridge import DATABASE, GREETS_AS, MysqlBridge, rows, version_of
+from tests.e2e.test_readme import example
 
 CLIENTS_LINE: Final = "apt-get install -y --no-install-recommends mariadb-client sysbench"
 MIB: Final = 2**20
@@ -57,6 +58,14 @@ def my(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlBridge]:
 
 
 # Clients
+
+
+def test_the_readmes_line_gets_in(my: MysqlBridge) -> None:
+    line = example("mysql")
+    assert "--port=3306" in line
+    answer = run("bash", "-c", line.replace("3306", str(my.port("plain"))))
+    assert answer.returncode == 0, answer.stderr
+    assert "app@%" in answer.stdout
 
 
 @every_side

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
 from tests.e2e.clients import SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, assert_kept_secrets, missing
+from tests.e2e.test_readme import example
 
 LOGIN_SECONDS: Final = 5.0
 """Life of a login at the door `brief`: renewed after 3.75 to 4.5 s, ended at 4.9."""
@@ -92,6 +94,17 @@ def logins_seen(world: World) -> int:
     stats = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
     line = next((line for line in stats.splitlines() if line.startswith("cmdstat_auth:")), "calls=0,")
     return int(line.split("calls=")[1].split(",")[0])
+
+
+def test_the_readmes_examples_get_in(cache_bridge: Bridge) -> None:
+    port = str(cache_bridge.ports["cache"])
+    line, code = example("redis"), example("redis-py")
+    assert "6379" in line
+    assert "6379" in code
+    first = run("bash", "-c", line.replace("6379", port))
+    second = run(sys.executable, "-c", code.replace("6379", port))
+    assert int(second.stdout) == int(first.stdout) + 1, first.stderr + second.stderr
+    assert cli(cache_bridge, "plain", "DEL", "visits") == "1"
 
 
 @sides
