@@ -29,6 +29,7 @@ PURE = (
             "model.py",
             "errors.py",
             "guard.py",
+            "multiplex.py",
             "engine.py",
             "admission.py",
             "sigv4.py",
@@ -37,12 +38,12 @@ PURE = (
     *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "reports.py", "secret.py", "clock.py")),
 )
 PURE_STDLIB = {
-    "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "json", "re", "struct",
-    "types", "typing", "zlib",
+    "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "hmac", "json",
+    "re", "struct", "types", "typing", "zlib",
 }  # fmt: skip
 PURE_OURS = (
     "proxy.engine", "proxy.engines", "proxy.errors", "proxy.guard", "proxy.http.", "proxy.inbox", "proxy.model",
-    "proxy.script", "proxy.sigv4", "tollbridge.model", "tollbridge.reasons", "tollbridge.secret",
+    "proxy.multiplex", "proxy.script", "proxy.sigv4", "tollbridge.model", "tollbridge.reasons", "tollbridge.secret",
 )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from enum import Enum
 from typing import Final
 
 from proxy.engines.redis.fence import Fence
-from proxy.engines.redis.login import HelloError, parse_hello
-from proxy.engines.redis.refusals import NO_SUCH_LOGIN, refused_command
+from proxy.engines.redis.login import HelloError, judge_auth, parse_hello
+from proxy.engines.redis.refusals import NO_SUCH_LOGIN, REFUSED_COMMANDS, refused_command
 from proxy.engines.redis.scanner import Scanner, whole_commands
 from proxy.engines.redis.wire import Command, encode_command
 from proxy.errors import PeerViolation, Refused
@@ -27,9 +27,7 @@ from proxy.guard import Answer, Deadline, Drop, Guard, Inject, NeedGrant, Pass, 
 from proxy.script import CLIENT
 from tollbridge.reasons import Reason
 
-OK: Final = b"+OK\r\n"
 AT_ONCE: Final = datetime.min.replace(tzinfo=UTC)
-REPLICATION: Final = frozenset({b"sync", b"psync", b"replconf"})
 
 RENEW_FROM, RENEW_SPREAD = 0.75, 0.15
 """A login is renewed at this share of its life, and up to so much later, so that sessions do not all do it at once."""
@@ -205,27 +203,19 @@ class RedisGuard(Guard):
                 self._multi = False
                 self._wants_reset = True
                 return [NeedGrant(AT_ONCE)]
-            case b"monitor":
-                return self._answer(refused_command(name))
             case b"client" if len(arguments) > 1 and arguments[1].lower() == b"caching":
                 self._tied = True  # of the next command's keys alone
             case b"client" if len(arguments) > 2 and arguments[1].lower() == b"reply":
                 if arguments[2].lower() != b"on":
                     return self._answer(refused_command(b"client reply"))
-            case _ if name in REPLICATION:
+            case _ if name in REFUSED_COMMANDS:
                 return self._answer(refused_command(name))
         return said
 
     def _judge_auth(self, arguments: Sequence[bytes]) -> bytes:
         if self._multi:
             return b"-ERR AUTH is not allowed in transactions\r\n"
-        match len(arguments):
-            case 2:
-                return OK if self._default else NO_SUCH_LOGIN
-            case 3:
-                return OK if arguments[1] in self._names else NO_SUCH_LOGIN
-            case _:
-                return b"-ERR syntax error\r\n"
+        return judge_auth(arguments, names=self._names, default=self._default)
 
     def _hello(self, arguments: Sequence[bytes], said: bytes) -> bytes | list[Verdict]:
         """HELLO goes on without its AUTH: only the protocol version and the connection's name change."""

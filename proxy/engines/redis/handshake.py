@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from proxy.engines.redis.guard import RedisGuard, Schedule
 from proxy.engines.redis.login import Hello, HelloError, parse_hello
-from proxy.engines.redis.refusals import encode
+from proxy.engines.redis.refusals import OK, encode
 from proxy.engines.redis.upstream import Request, enter
 from proxy.engines.redis.wire import COMMAND_LIMIT, Command, read_command, read_name
 from proxy.errors import PeerViolation, Refused
@@ -26,7 +26,6 @@ PATIENCE: Final = 32
 """Commands that a client may say before it logs in."""
 SEED_BYTES: Final = 32
 
-OK: Final = b"+OK\r\n"
 NOAUTH: Final = b"-NOAUTH Authentication required.\r\n"
 HELLO_NOAUTH: Final = (
     b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> "

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.engines.redis.refusals import NO_SUCH_LOGIN, OK
+
 VERSIONS: Final = (b"2", b"3")
 
 
@@ -55,3 +57,14 @@ def parse_hello(arguments: Sequence[bytes]) -> Hello:
         else:
             raise HelloError(b"-ERR syntax error in HELLO\r\n")
     return Hello(version=version, user=user, name=name)
+
+
+def judge_auth(arguments: Sequence[bytes], *, names: frozenset[bytes], default: bool) -> bytes:
+    """What a session hears to AUTH. `names`: its user's. `default`: AUTH without a user means that one."""
+    match len(arguments):
+        case 2:
+            return OK if default else NO_SUCH_LOGIN
+        case 3:
+            return OK if arguments[1] in names else NO_SUCH_LOGIN
+        case _:
+            return b"-ERR syntax error\r\n"

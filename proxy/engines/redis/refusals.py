@@ -28,6 +28,7 @@ QUOTE_BYTES: Final = 16
 REJECTED: Final = (b"-WRONGPASS", b"-NOAUTH", b"-ERR invalid password", b"-ERR AUTH failed")
 """How a server says that it does not take the credential: Redis 6 and newer say the first."""
 
+OK: Final = b"+OK\r\n"
 NO_SUCH_LOGIN: Final = (
     b"-WRONGPASS this session has its user already and keeps it: tollbridge logs in for you; "
     b"connect again to be another user\r\n"
@@ -110,8 +111,14 @@ _REFUSED_COMMANDS: Final[Mapping[bytes, str]] = MappingProxyType(
         b"sync": "SYNC copies the whole database",
         b"psync": "PSYNC copies the whole database",
         b"replconf": "REPLCONF is for replicas",
+        b"wait": "WAIT is about the writes of one connection, and those of clients are shared at this listener",
+        b"waitaof": "WAITAOF is about the writes of one connection, and those of clients are shared at this listener",
     }
 )
+REFUSED_COMMANDS: Final = frozenset({b"monitor", b"sync", b"psync", b"replconf"})
+"""Commands that never go upstream, whoever says them."""
+UNSHARED_COMMANDS: Final = frozenset({b"wait", b"waitaof"})
+"""Commands that would lie to a client whose writes went over a shared connection."""
 
 
 class UpstreamError(Refused):

@@ -10,9 +10,9 @@ walk goes on for one command: it is long, incomplete, inline or watched. PURE.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Final
 
+from proxy.engines.redis.patterns import SHORT, anything, sized
 from proxy.engines.redis.wire import (
     COMMAND_LIMIT,
     NAME_LIMIT,
@@ -29,8 +29,6 @@ WATCHED: Final = frozenset(
     {b"auth", b"hello", b"reset", b"multi", b"exec", b"discard", b"client", b"monitor", b"sync", b"psync", b"replconf"}
 )
 """Names of commands that are decided about one by one."""
-SHORT: Final = 199
-"""Longest argument of the pattern. It grows with each: 200 lengths compile in 50 ms."""
 SHORT_NAME: Final = 19
 """Longest name of a command in the pattern."""
 FEW: Final = 6
@@ -39,23 +37,10 @@ WRITTEN_OUT: Final = 2
 """So many arguments behind a name are matched without a loop."""
 
 
-def _sized(limit: int, body: Callable[[int], str], digits: str = "") -> str:
-    """A length of at most `limit` and what it announces: a tree over the length's digits."""
-    branches = [rf"\r\n{body(int(digits))}\r\n"] if digits else ["0" + _sized(limit, body, "0")]
-    if digits != "0":
-        deeper = [digits + digit for digit in ("0123456789" if digits else "123456789")]
-        branches += [longer[-1] + _sized(limit, body, longer) for longer in deeper if int(longer) <= limit]
-    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
-
-
-def _anything(length: int) -> str:
-    return f".{{{length}}}"
-
-
 def _unwatched(length: int) -> str:
     """A name that is not in WATCHED. To look at the bytes costs only where one is as long."""
     watched = "|".join(name.decode() for name in sorted(WATCHED) if len(name) == length)
-    return f"(?!(?i:{watched})){_anything(length)}" if watched else _anything(length)
+    return f"(?!(?i:{watched})){anything(length)}" if watched else anything(length)
 
 
 def _repeated(pattern: str, count: int) -> str:
@@ -64,7 +49,7 @@ def _repeated(pattern: str, count: int) -> str:
 
 
 def _pattern() -> re.Pattern[bytes]:
-    name, argument = r"\$" + _sized(SHORT_NAME, _unwatched), r"\$" + _sized(SHORT, _anything)
+    name, argument = r"\$" + sized(SHORT_NAME, _unwatched), r"\$" + sized(SHORT, anything)
     commands = "|".join(rf"{count}\r\n" + name + _repeated(argument, count - 1) for count in range(1, FEW + 1))
     return re.compile(rf"(?:\*(?:{commands}))*+".encode(), re.DOTALL)
 

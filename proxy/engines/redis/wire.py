@@ -9,6 +9,7 @@ Parsing raises PeerViolation and nothing else.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -198,6 +199,9 @@ def _quoted(line: bytes, at: int, argument: bytearray) -> int:
     raise PeerViolation(CLIENT, "an inline command with unbalanced quotes")
 
 
+Skip = Callable[[bytes, int, int], tuple[int, int]]
+
+
 class Frame:
     """Follows one reply of the server through its bytes, of RESP2 or RESP3, keeping none of a value."""
 
@@ -221,8 +225,12 @@ class Frame:
         """Elements and bytes of the current one that are still to come, as far as announced."""
         return self._pending, self._skip
 
-    def feed(self, data: bytes, at: int) -> int:
-        """Follow the reply from `at`; returns where it ends, or the end of the data."""
+    def feed(self, data: bytes, at: int, skip: Skip | None = None) -> int:
+        """Follow the reply from `at`; returns where it ends, or the end of the data.
+
+        `skip` follows some of so many whole elements that hold no others, and says where it stopped and how many are
+        left.
+        """
         while not self.complete:
             if self._skip:
                 step = min(self._skip, len(data) - at)
@@ -231,6 +239,10 @@ class Frame:
                 if self._skip:
                     return at
                 continue
+            if skip is not None and self.kind and not self._line:
+                at, self._pending = skip(data, at, self._pending)
+                if not self._pending:
+                    return at
             newline = data.find(b"\n", at)
             piece = data[at:] if newline < 0 else data[at : newline + 1]
             self._line += piece

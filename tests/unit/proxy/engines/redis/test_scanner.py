@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.engines.redis.scanner import FEW, SHORT, SHORT_NAME, WATCHED, whole_commands
+from proxy.engines.redis.patterns import SHORT
+from proxy.engines.redis.scanner import FEW, SHORT_NAME, WATCHED, whole_commands
 from proxy.engines.redis.wire import encode_command
 
 GET = encode_command(b"GET", b"key")
