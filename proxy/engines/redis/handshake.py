@@ -6,25 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from proxy.engines.redis.guard import RedisGuard, Schedule
 from proxy.engines.redis.login import Hello, HelloError, parse_hello
-from proxy.engines.redis.refusals import OK, encode
-from proxy.engines.redis.upstream import Request, enter
+from proxy.engines.redis.refusals import OK
+from proxy.engines.redis.session import alone, together
+from proxy.engines.redis.upstream import Request
 from proxy.engines.redis.wire import COMMAND_LIMIT, Command, read_command, read_name
 from proxy.errors import PeerViolation, Refused
-from proxy.model import Door, Established, Finished, Outcome, PeerFacts, Target
-from proxy.script import CLIENT, Script, buffered, peek, random_bytes, receive, send, start_tls
+from proxy.model import Door, Finished, Outcome, PeerFacts, Target
+from proxy.script import CLIENT, Script, buffered, peek, receive, send, start_tls
 from tollbridge.reasons import Reason
 
 T = TypeVar("T")
 
 TLS_RECORD_HANDSHAKE: Final = b"\x16"
 """First byte of a ClientHello; no command begins with it."""
-LOGIN_SECONDS: Final = 12 * 3600.0
-"""How long ElastiCache and MemoryDB let an IAM login live before it must be renewed."""
 PATIENCE: Final = 32
 """Commands that a client may say before it logs in."""
-SEED_BYTES: Final = 32
 
 NOAUTH: Final = b"-NOAUTH Authentication required.\r\n"
 HELLO_NOAUTH: Final = (
@@ -68,25 +65,13 @@ def establish(door: Door, facts: PeerFacts | None) -> Script[Outcome]:
     request = Request(
         workload=door.workload_of(facts), database=target.database, db_user=target.db_user, hello=opening.hello
     )
-    entered = yield from enter(request)
-    seed = yield from random_bytes(SEED_BYTES)
+    join = together if door.multiplex else alone
+    reply, session = yield from join(door, request, opening.login)
     if opening.hello is not None:
-        yield from send(CLIENT, entered.reply)
+        yield from send(CLIENT, reply)
     elif opening.says_ok:
         yield from send(CLIENT, OK)
-    guard = RedisGuard(
-        names=frozenset(name.encode() for name in (opening.login, target.db_user, entered.user) if name),
-        default=target.db_user == door.db_user,
-        schedule=Schedule(life_seconds=door.login_seconds or LOGIN_SECONDS, spread=seed[0] / 255, since=entered.since),
-        seed=seed,
-    )
-    return Established(farewell=encode, at_rest=ends_a_line, guard=guard)
-
-
-def ends_a_line(tail: bytes) -> bool:
-    """Whether a goodbye can follow. Inside a value that happens to end so it would be a part of it, and the value
-    would never be complete: no client takes it for one."""
-    return not tail or tail.endswith(b"\r\n")
+    return session
 
 
 def read_opening(door: Door, facts: PeerFacts | None) -> Script[Opening | None]:
