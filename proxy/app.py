@@ -28,7 +28,7 @@ from proxy.http_settings import HttpListenerSettings
 from proxy.listener_settings import ListenerSettings, ListenerTls
 from proxy.metrics import Metrics, Sources
 from proxy.model import Door
-from proxy.net import relay
+from proxy.net import lifetime
 from proxy.net.bind import Bind, TcpBind, UnixBind
 from proxy.net.counters import Counters
 from proxy.net.dial import Dialer
@@ -112,9 +112,9 @@ def make_bind(address_text: str) -> Bind:
     return TcpBind(host=address.host, port=address.port)
 
 
-def session_limits(settings: SessionLimits) -> relay.SessionLimits:
-    """As the relay takes them."""
-    return relay.SessionLimits(idle_seconds=settings.idle_seconds, max_session_seconds=settings.max_session_seconds)
+def session_limits(settings: SessionLimits) -> lifetime.SessionLimits:
+    """As the network side takes them."""
+    return lifetime.SessionLimits(idle_seconds=settings.idle_seconds, max_session_seconds=settings.max_session_seconds)
 
 
 def make_gate(settings: ProxySettings) -> Gate:
@@ -156,6 +156,7 @@ class ProxyApp:
             clock=clock,
             gate=self.gate,
         )
+        self.trunks = services.trunks
         self.http = HttpCounters()
         self.listeners = [
             self._listener(listener, self._services(listener.protocol, services), audit)
@@ -165,6 +166,7 @@ class ProxyApp:
             Sources(
                 net=self.counters,
                 gate=self.gate,
+                trunks=self.trunks,
                 live_bytes=self._live_bytes,
                 grants=self.grants,
                 catalog=self.catalog,
@@ -227,6 +229,7 @@ class ProxyApp:
                 _log.info("listening", extra={"listeners": [row.address for row in self._settings.listeners]})
                 await self._lifecycle.draining()
                 await self._drain(serving)
+                await self.trunks.aclose()
                 watching.cancel()
                 await self.grants.aclose()
         finally:

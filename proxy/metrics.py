@@ -18,6 +18,7 @@ from proxy.net.counters import Counters as NetCounters
 from proxy.net.gate import Gate
 from proxy.net.http.house import HttpCounters
 from proxy.net.http.listener import HttpListener
+from proxy.net.shared.trunks import Trunks
 from tollbridge.process import telemetry
 from tollbridge.process.telemetry import LabelValues
 
@@ -43,6 +44,7 @@ class Sources:
     catalog: Catalog
     audit: Writer
     draining: Callable[[], bool]
+    trunks: Trunks = field(default_factory=Trunks)
     http: HttpCounters = field(default_factory=HttpCounters)
     http_listeners: Sequence[HttpListener] = ()
 
@@ -72,6 +74,7 @@ class Metrics(telemetry.Counters):
             [OUTCOME],
         )
         self._of_databases(sources.gate)
+        self._of_trunks(sources.trunks)
         self._of_http(sources)
         counter("tollbridge_proxy_faults", "Connections ended by a bug of the proxy.", lambda: net.crashes)
         counter("tollbridge_proxy_relayed_bytes", "Bytes relayed in sessions.", self._relayed, [DIRECTION])
@@ -128,6 +131,22 @@ class Metrics(telemetry.Counters):
                 for reason, count in row.counters.refused.items()
             },
             [DATABASE, REASON],
+        )
+
+    def _of_trunks(self, trunks: Trunks) -> None:
+        self.read_gauge(
+            "tollbridge_proxy_multiplexed_connections",
+            "Open connections to databases that clients share.",
+            lambda: trunks.connections,
+        )
+        self.read_gauge(
+            "tollbridge_proxy_multiplexed_clients", "Clients on shared connections.", lambda: trunks.clients
+        )
+        self.read_counter(
+            "tollbridge_proxy_multiplexed_pins",
+            "Clients that were given a connection of their own, by what they needed it for.",
+            lambda: {(why,): float(count) for why, count in trunks.pins.items()},
+            [WHY],
         )
 
     def _of_http(self, sources: Sources) -> None:

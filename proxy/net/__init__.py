@@ -10,6 +10,7 @@ identity.py   SSL contexts towards clients; who a certificate says they are
 dial.py       names to sockets            sessions.py  cancel key -> where that session is connected
 driver.py     runs a login under one deadline and keeps what must not depend on an engine
 relay.py      moves bytes until both directions have ended        guarded.py  the same under a guard
+lifetime.py   how long a session may                              shared/     clients that share a connection upstream
 listener.py   accepts, counts, limits, drains                     events.py   what it tells the audit log
 counters.py   plain numbers, read when scraped                    http/       services that sign each request
 """

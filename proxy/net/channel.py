@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from proxy.errors import PeerViolation, Side
-from proxy.inbox import Inbox
+from proxy.inbox import INBOX_LIMIT, Inbox
 from proxy.model import SocketAddress
 
 LINGER_SECONDS: Final = 2.0
@@ -31,6 +31,18 @@ class Owner(Protocol):
 
     def on_lost(self, link: Channel) -> None:
         """The connection is gone. `link.failure` says why, when it was not in order."""
+        ...
+
+
+class Source(Protocol):
+    """What is read no faster than another side takes: a channel, or what several have in common."""
+
+    def hold(self, why: int) -> None:
+        """Stop reading for a reason (HOLD_*)."""
+        ...
+
+    def release(self, why: int) -> None:
+        """Drop a reason not to read; read again when none is left."""
         ...
 
 
@@ -63,7 +75,7 @@ class Channel(asyncio.BufferedProtocol):
         self._outgoing = cast("ssl.MemoryBIO", None)
         self._handshake: asyncio.Future[None] | None = None
         self._peer: Channel | None = None
-        self._twin: Channel | None = None
+        self._twin: Source | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._passes: Callable[[bytes], object] | None = None
         self._owner: Owner | None = None
@@ -86,6 +98,11 @@ class Channel(asyncio.BufferedProtocol):
     def clogged(self) -> bool:
         """More was written than the peer has taken: wait with `drained` before writing more."""
         return self._clogged
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the peer has not taken, beyond what its kernel and ours hold."""
+        return self._transport.get_write_buffer_size()
 
     @property
     def closing(self) -> bool:
@@ -165,7 +182,7 @@ class Channel(asyncio.BufferedProtocol):
             self._discarding = True
             self._transport.abort()
 
-    def join(self, source: Channel) -> None:
+    def join(self, source: Source) -> None:
         """From now on `source` is read no faster than this side takes."""
         self.part()
         self._twin = source
@@ -177,6 +194,14 @@ class Channel(asyncio.BufferedProtocol):
         source, self._twin = self._twin, None
         if source is not None:
             source.release(HOLD_PEER)
+
+    def pull(self, first: bytes) -> None:
+        """Back from `Link.serve` to pull mode: bytes pile up in `inbox`, behind `first`, which nobody took."""
+        self._detach()
+        self.inbox.feed(first)
+        if len(self.inbox) >= INBOX_LIMIT:
+            self.hold(HOLD_INBOX)
+        self.release(~HOLD_INBOX)
 
     def hold(self, why: int) -> None:
         """Stop reading for a reason (HOLD_*)."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
+from proxy.errors import LocalFault, PeerViolation, Refused, Side
 from proxy.inbox import INBOX_LIMIT
 from proxy.model import Location, PeerFacts, SealedGrant
 from proxy.net.dial import Observer, Step
@@ -29,7 +29,9 @@ from proxy.net.gate import Slot
 from proxy.net.identity import ClientTls
 from proxy.net.services import Services
 from proxy.net.sessions import Place
-from proxy.net.tls import expected_name, explain
+from proxy.net.shared.joining import Joining
+from proxy.net.shared.trunks import SharedKey
+from proxy.net.tls import expected_name
 from proxy.net.transport import TAIL_BYTES, Link
 from proxy.net.vault import Vault, same_server
 from proxy.script import (
@@ -52,6 +54,7 @@ from proxy.script import (
     RevealKey,
     Script,
     Send,
+    Share,
     SignChallenge,
     StartTls,
 )
@@ -79,18 +82,20 @@ class Driver:
         client_tls: ClientTls | None = None,
         admit_ungranted: Callable[[PeerFacts | None], None] | None = None,
         observer: Observer | None = None,
+        only: SharedKey | None = None,
     ) -> None:
         """`client` is None for a probe. `admit_ungranted` is asked before a dial that no grant covers, with what is
-        known of a client on TLS; it may raise Refused."""
+        known of a client on TLS; it may raise Refused. `only`: what grants may be asked for, where that is fixed."""
         self._services = services
         self._client_tls = client_tls
         self._admit_ungranted = admit_ungranted
         self._observer = observer
+        self._only = only
         self._facts = facts
         self._client_facts: PeerFacts | None = None
         self._notes: dict[str, str] = {}
         self._vault = Vault()
-        self._asked: RequestGrant | None = None
+        self._grant: SealedGrant | None = None
         self._destination: Location | Place | None = None
         self._granted = False
         self._verified: Location | None = None
@@ -98,6 +103,9 @@ class Driver:
         self._deadline: asyncio.Timeout | None = None
         self._slot: Slot | None = None
         self._inquiry = Inquiry(services.facts)
+        self.joining = Joining(services, lambda key: Driver(services, facts=LoginFacts(peer="", door=""), only=key))
+        self.asked: RequestGrant | None = None
+        """The last grant that was asked for."""
         self.client = client
         self.upstream: Link | None = None
         self.place: Place | None = None
@@ -146,10 +154,10 @@ class Driver:
 
     async def renew(self) -> tuple[str, str]:
         """User and password of a fresh grant for the session that runs, for guards. Raises Refused."""
-        if self._asked is None:
+        if self.asked is None:
             raise LocalFault("a guard wants a grant and the login had none")
         self._vault.clear()  # a session may renew as often as its client likes: one is kept at a time
-        grant = await self._request(self._asked)
+        grant = await self._request(self.asked)
         if self._verified is not None and not same_server(grant.location, self._verified):
             raise Refused(
                 Reason.UPSTREAM_TLS_UNVERIFIED,
@@ -157,11 +165,11 @@ class Driver:
                 "this session began: connect again",
                 decision_id=grant.decision_id,
             )
-        return grant.user, self._vault.password(grant, self._proven)
+        return grant.user, self._vault.password(grant, self.proven)
 
     async def permit(self, db_name: str) -> None:
         """Whether the session that runs may use another logical database as well, for guards. Raises Refused."""
-        asked = self._asked
+        asked = self.asked
         if asked is None:
             raise LocalFault("a guard asks for a database and the login had no grant")
         await self._services.grants.request(
@@ -191,7 +199,7 @@ class Driver:
         try:
             effect = script.throw(refusal)
             while isinstance(effect, Send | Note):
-                self._note(effect) if isinstance(effect, Note) else self._send(effect)
+                self.note(effect.key, effect.value) if isinstance(effect, Note) else self._send(effect)
                 effect = script.send(None)
         except (StopIteration, Refused, PeerViolation):
             pass
@@ -223,11 +231,15 @@ class Driver:
             case Connect():
                 await self._connect()
             case Reveal(grant):
-                return self._vault.password(grant, self._proven)
+                return self._vault.password(grant, self.proven)
             case RevealKey(grant):
-                return self._vault.signing_key(grant, self._proven)
+                return self._vault.signing_key(grant, self.proven)
             case SignChallenge():
                 return await self._sign_challenge(effect)
+            case Share():
+                trunk = await self.joining.join(effect, self.asked, self._grant, self._seconds_left())
+                self.place = trunk.place
+                return trunk.login
             case Locate(database):
                 self._destination, self._granted = self._services.catalog.locate(database), False
                 return self._destination
@@ -247,8 +259,8 @@ class Driver:
                 return secrets.token_bytes(count)
             case Now():
                 return self._services.clock.now()
-            case Note():
-                self._note(effect)
+            case Note(key, value):
+                self.note(key, value)
             case AwaitClose(side):
                 await self._link(side).discard_to_end()
             case _:
@@ -272,11 +284,14 @@ class Driver:
         if link is self.client:
             self.last_words = (self.last_words + effect.data)[-TAIL_BYTES:]
 
-    def _note(self, effect: Note) -> None:
+    def note(self, key: str, value: str) -> None:
+        """A fact for the session's audit lines."""
         if len(self._notes) < NOTES_LIMIT:
-            self._notes[effect.key] = effect.value
+            self._notes[key] = value
 
     async def _request(self, asked: RequestGrant) -> SealedGrant:
+        if self._only is not None and not self._only.covers(asked):
+            raise LocalFault("a connection for some is made with a grant for others")
         self._facts = replace(
             self._facts,
             workload=asked.workload,
@@ -284,7 +299,7 @@ class Driver:
             db_user=asked.db_user,
             db_name=asked.db_name,
         )
-        self._asked = replace(asked, rejected="")
+        self.asked = replace(asked, rejected="")
         try:
             grant, credential = await self._services.grants.request(
                 workload=asked.workload,
@@ -300,6 +315,7 @@ class Driver:
             self._facts, decision_id=grant.decision_id, credential_id=grant.credential_id, reused=grant.reused
         )
         self._vault.put(grant, credential)
+        self._grant = grant
         self._destination, self._granted = grant.location, True
         if self.upstream is not None and self._slot is None:
             await self._take_place(grant.location.database)
@@ -326,8 +342,11 @@ class Driver:
     async def _take_place(self, database: str) -> None:
         """Wait for this login's turn at the database; half of the time that is left stays for the login itself."""
         self.release()
-        left = INF if self._deadline is None else (self._deadline.when() or INF) - asyncio.get_running_loop().time()
-        self._slot = await self._services.gate.enter(database, wait_seconds=left / 2, alive=self._client_is_there)
+        wait_seconds = self._seconds_left() / 2
+        self._slot = await self._services.gate.enter(database, wait_seconds=wait_seconds, alive=self._client_is_there)
+
+    def _seconds_left(self) -> float:
+        return INF if self._deadline is None else (self._deadline.when() or INF) - asyncio.get_running_loop().time()
 
     def _client_is_there(self) -> bool:
         client = self.client
@@ -351,18 +370,7 @@ class Driver:
             raise LocalFault("upstream is connected and nobody knows where")
         location = place.location
         started = asyncio.get_running_loop().time()
-        context = await self._services.upstream_tls.context(location.tls, alpn)
-        if len(link.inbox):
-            raise PeerViolation(Side.UPSTREAM, f"{location.endpoint} sent bytes before TLS began: is it a database?")
-        try:
-            tls = await link.start_tls(context, expected_name(location))
-        except ssl.SSLError as error:
-            raise explain(error, location, link.tls_object) from error
-        except PeerClosed as closed:
-            raise PeerClosed(
-                Side.UPSTREAM,
-                f"{location.endpoint} closed the connection in the TLS handshake: check that it speaks TLS there",
-            ) from closed
+        tls = await self._services.upstream_tls.prove(link, location, alpn)
         self._verified = location
         if self._observer is not None:
             detail = f"{tls.version()}, {location.tls.mode}, name {expected_name(location)}"
@@ -370,16 +378,14 @@ class Driver:
         return PeerFacts(sni=None, alpn=tls.selected_alpn_protocol(), identity=None)
 
     @property
-    def _proven(self) -> Location | None:
+    def proven(self) -> Location | None:
         """The place that upstream is connected to, on verified TLS; None while nothing is proved."""
         return self._verified if self.upstream is not None and self.upstream.encrypted else None
 
     async def _sign_challenge(self, effect: SignChallenge) -> StsProof:
         """The broker's answer to the server's question, asked as the login's own grant was."""
-        asked = self._asked
-        challenge = self._vault.challenge(
-            effect.grant, self._proven, StsChallenge(nonce=effect.nonce, host=effect.host)
-        )
+        asked = self.asked
+        challenge = self._vault.challenge(effect.grant, self.proven, StsChallenge(nonce=effect.nonce, host=effect.host))
         if asked is None:
             raise LocalFault("a script has a challenge signed and no grant was asked for")
         return await self._services.grants.sign_challenge(

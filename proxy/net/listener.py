@@ -15,15 +15,17 @@ from typing import Final
 
 from proxy.engine import Engine
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
-from proxy.model import Door, Established, PeerFacts
+from proxy.model import Door, Established, Finished, PeerFacts, Shared
 from proxy.net.bind import BACKLOG, Bind, TcpBind, bind
 from proxy.net.channel import LINGER_SECONDS
 from proxy.net.counters import Counters
 from proxy.net.driver import Driver, Services
 from proxy.net.events import LoginFacts, SessionEnd, SessionLog, SessionRefusal, SessionStart
 from proxy.net.identity import ClientTls
+from proxy.net.lifetime import SessionLimits
 from proxy.net.limits import SourceLimiter
-from proxy.net.relay import Relay, SessionLimits
+from proxy.net.relay import Relay
+from proxy.net.shared.session import SharedSession
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
 
@@ -56,7 +58,7 @@ class _Connection:
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.relay: Relay | None = None
+        self.relay: Relay | SharedSession | None = None
 
     def end(self, refusal: Refused) -> None:
         if self.relay is not None:
@@ -252,10 +254,10 @@ class Listener:
         try:
             try:
                 outcome = await driver.run(self._engine.login(self.door), self._limits.handshake_seconds)
-                if isinstance(outcome, Established):
-                    await self._relay(connection, outcome, loop.time() - started)
-                else:
+                if isinstance(outcome, Finished):
                     self._counters.login("finished")
+                else:
+                    await self._run_session(connection, outcome, loop.time() - started)
             except Refused as refusal:
                 self._refused(driver, refusal, loop.time() - started)
             except PeerViolation as violation:
@@ -279,32 +281,20 @@ class Listener:
             if self._draining and not self._connections:
                 self._emptied.set()
 
-    async def _relay(self, connection: _Connection, session: Established, took: float) -> None:
+    async def _run_session(self, connection: _Connection, outcome: Established | Shared, took: float) -> None:
         driver, counters = connection.driver, self._counters
-        if driver.client is None or driver.upstream is None or driver.place is None:
-            raise LocalFault("a script says Established and is not connected upstream")
-        facts = driver.facts
-        relay = connection.relay = Relay(
-            driver.client,
-            driver.upstream,
-            session,
-            limits=self._database_limits.get(facts.database, self._session_limits),
-            clock=self._services.clock,
-            renew=driver.renew,
-            permit=driver.permit,
-            last_words=driver.last_words,
-        )
+        relay = connection.relay = self._session(driver, outcome)
+        if driver.place is None:
+            raise LocalFault("a script has logged in and nobody knows where")
+        cancel_key = outcome.cancel_key if isinstance(outcome, Established) else None
         counters.login("ok")
         counters.login_took(took)
         counters.sessions_open += 1
         try:
-            self._log.on_start(SessionStart(facts=facts, seconds=took))
-            if session.cancel_key is not None:
-                self._services.sessions.add(session.cancel_key, driver.place)
-            summary = await relay.run()
+            self._log.on_start(SessionStart(facts=driver.facts, seconds=took))
+            with self._services.sessions.running(cancel_key, driver.place):
+                summary = await relay.run()
         finally:
-            if session.cancel_key is not None:
-                self._services.sessions.remove(session.cancel_key, driver.place)
             counters.sessions_open -= 1
             counters.bytes_to_client += relay.bytes_to_client
             counters.bytes_to_upstream += relay.bytes_to_upstream
@@ -312,7 +302,7 @@ class Listener:
         counters.session_ended(refusal.reason if refusal else summary.ended)
         self._log.on_end(
             SessionEnd(
-                facts=facts,
+                facts=driver.facts,
                 ended=summary.ended,
                 reason=refusal.reason if refusal else None,
                 message=refusal.message if refusal else "",
@@ -320,6 +310,24 @@ class Listener:
                 bytes_to_client=summary.bytes_to_client,
                 bytes_to_upstream=summary.bytes_to_upstream,
             )
+        )
+
+    def _session(self, driver: Driver, outcome: Established | Shared) -> Relay | SharedSession:
+        limits = self._database_limits.get(driver.facts.database, self._session_limits)
+        if isinstance(outcome, Shared):
+            seconds = self._limits.handshake_seconds
+            return SharedSession(driver, outcome, services=self._services, limits=limits, login_seconds=seconds)
+        if driver.client is None or driver.upstream is None:
+            raise LocalFault("a script says Established and is not connected upstream")
+        return Relay(
+            driver.client,
+            driver.upstream,
+            outcome,
+            limits=limits,
+            clock=self._services.clock,
+            renew=driver.renew,
+            permit=driver.permit,
+            last_words=driver.last_words,
         )
 
     def _refused(self, driver: Driver, refusal: Refused, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """Moves the bytes of an established session, until both directions have ended or the proxy ends it.
 
-Per message nothing runs here: the links push to each other. A timer samples their counters for `idle_seconds`.
+Per message nothing runs here: the links push to each other.
 """
 
 from __future__ import annotations
@@ -8,27 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.errors import Refused
 from proxy.model import Established
 from proxy.net.channel import Channel
 from proxy.net.guarded import Guarded
+from proxy.net.lifetime import Lifetime, SessionLimits
 from proxy.net.transport import Link
 from tollbridge.clock import Clock
-from tollbridge.reasons import Reason
-
-SAMPLES_PER_IDLE: Final = 4
-"""A session counts as idle after idle_seconds at the earliest and a quarter more at the latest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
-    """How long sessions may live."""
-
-    idle_seconds: float | None = None
-    max_session_seconds: float | None = None
-    """The bound on revocation for sessions that are already in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +48,15 @@ class Relay:
         self._client = client
         self._upstream = upstream
         self._session = session
-        self._limits = limits
         self._clock = clock
         self._renew = renew
         self._permit = permit
         self._ended = ""
         self._refusal: Refused | None = None
         self._fault: Exception | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._guarded: Guarded | None = None
-        self._loop = asyncio.get_running_loop()
-        self._done = self._loop.create_future()
+        self._done = asyncio.get_running_loop().create_future()
+        self._life = Lifetime(limits, lambda: client.relayed + upstream.relayed, self.end)
         upstream.tail = last_words
 
     @property
@@ -86,18 +71,16 @@ class Relay:
 
     async def run(self) -> Summary:
         """Relay until the end; both links are closed or closing then. Raises what a guard that misbehaves raised."""
-        self._started = self._active_at = self._loop.time()
-        self._seen = 0
         try:
             self._join()
-            self._sample()
+            if not self._done.done():
+                self._life.watch()
             if self._guarded is None:
                 await self._done
             else:
                 await self._guarded.run(self._done)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._life.stop()
             self._client.close()
             self._upstream.close()
         if self._fault is not None:
@@ -105,7 +88,7 @@ class Relay:
         return Summary(
             ended=self._ended,
             refusal=self._refusal,
-            seconds=self._loop.time() - self._started,
+            seconds=self._life.seconds,
             bytes_to_client=self.bytes_to_client,
             bytes_to_upstream=self.bytes_to_upstream,
         )
@@ -160,31 +143,6 @@ class Relay:
             client.push_to(upstream, self, client_sink)
         if guarded is not None and not self._done.done():
             guarded.open()
-
-    def _sample(self) -> None:
-        """Runs now and then: compares byte counters with those of the last time."""
-        if self._done.done():
-            return
-        now = self._loop.time()
-        moved = self._client.relayed + self._upstream.relayed
-        if moved != self._seen:
-            self._seen, self._active_at = moved, now
-        idle, longest = self._limits.idle_seconds, self._limits.max_session_seconds
-        waits = []
-        if longest is not None:
-            if now - self._started >= longest:
-                message = f"the session is over after {longest:g} s (`max_session_seconds`): log in again"
-                self.end(Refused(Reason.SESSION_TOO_LONG, message))
-                return
-            waits.append(self._started + longest - now)
-        if idle is not None:
-            if now - self._active_at >= idle:
-                message = f"the session was idle for {idle:g} s (`idle_seconds`): log in again"
-                self.end(Refused(Reason.SESSION_IDLE, message))
-                return
-            waits.append(idle / SAMPLES_PER_IDLE)
-        if waits:
-            self._timer = self._loop.call_later(min(waits), self._sample)
 
     def _finish(self, ended: str) -> None:
         if self._done.done():

@@ -10,6 +10,7 @@ from proxy.net.dial import Dialer
 from proxy.net.facts import EndpointFacts
 from proxy.net.gate import Gate
 from proxy.net.sessions import Sessions
+from proxy.net.shared.trunks import Trunks
 from proxy.net.tls import UpstreamTls
 from tollbridge.clock import Clock
 from tollbridge.model import Credential, StsChallenge, StsProof
@@ -56,3 +57,5 @@ class Services:
     """What servers that speak first were last heard to say."""
     gate: Gate = field(default_factory=Gate)
     """How many connections each database bears, and how fast they may come."""
+    trunks: Trunks = field(default_factory=Trunks)
+    """Connections that clients share."""

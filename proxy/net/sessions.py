@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy.model import Location
@@ -43,6 +45,18 @@ class Sessions:
         """A session ended. Another one that was given the same key by its server stays."""
         if self._places.get(key) is place:
             del self._places[key]
+
+    @contextlib.contextmanager
+    def running(self, key: bytes | None, place: Place) -> Iterator[None]:
+        """While the block runs, so does the session of this key; None: it cannot be cancelled."""
+        if key is None:
+            yield
+            return
+        self.add(key, place)
+        try:
+            yield
+        finally:
+            self.remove(key, place)
 
     def recall(self, key: bytes) -> Place | None:
         """Where the session of this key is connected."""

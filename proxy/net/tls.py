@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import proxy
-from proxy.errors import PeerViolation, Refused
+from proxy.errors import PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location
+from proxy.net.transport import Link
 from tollbridge.model import TlsFacts, TlsMode, TrustStore
 from tollbridge.reasons import Reason
 
@@ -62,6 +63,22 @@ class UpstreamTls:
         if len(self._contexts) > CONTEXT_LIMIT:
             self._contexts.popitem(last=False)
         return context
+
+    async def prove(self, link: Link, location: Location, alpn: tuple[str, ...] = ()) -> ssl.SSLObject:
+        """TLS on a connection to a location. Raises Refused when the server does not prove to be the one meant, and
+        PeerViolation when it speaks before its turn or leaves."""
+        context = await self.context(location.tls, alpn)
+        if len(link.inbox):
+            raise PeerViolation(Side.UPSTREAM, f"{location.endpoint} sent bytes before TLS began: is it a database?")
+        try:
+            return await link.start_tls(context, expected_name(location))
+        except ssl.SSLError as error:
+            raise explain(error, location, link.tls_object) from error
+        except PeerClosed as closed:
+            raise PeerClosed(
+                Side.UPSTREAM,
+                f"{location.endpoint} closed the connection in the TLS handshake: check that it speaks TLS there",
+            ) from closed
 
     def _build(self, key: _Key) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -222,7 +222,8 @@ class Link(Channel):
         """In push mode, from the next byte on: what `passes` goes straight to the peer and the rest to `sink`; without
         `passes` all of it to `sink`, and without `sink` all of it to the peer. `passes` raises nothing."""
         self._sink, self._passes = sink, passes
-        self._peer = self._twin if (sink is None or passes is not None) and not self.ended else None
+        through = (sink is None or passes is not None) and not self.ended
+        self._peer = cast("Channel | None", self._twin) if through else None
 
     def _pump(self, peer: Channel) -> bool:
         """Decrypt what has arrived and pass it on. The hot path of every TLS session.
@@ -288,7 +289,14 @@ class Link(Channel):
             return
         if self._tls is not None:
             self._incoming.write(_SHARED[:count])
-            self._read_tls()
+            if self._sink is None or self._handshake is not None:
+                self._read_tls()
+                return
+            data, _, end = self._records()
+            self._show(data)
+            self._flush()
+            if end is not None:
+                self._end_of_records(end)
         elif self._sink is not None:
             self._sink(bytes(_SHARED[:count]))
         else:
@@ -298,7 +306,7 @@ class Link(Channel):
             self._wake()
 
     def _show(self, data: bytes) -> None:
-        if self._sink is not None:
+        if data and self._sink is not None:
             self._sink(data)
 
     def _read_tls(self) -> None:

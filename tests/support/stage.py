@@ -17,9 +17,10 @@ from proxy.net.dial import Dialer
 from proxy.net.driver import Services
 from proxy.net.gate import Gate
 from proxy.net.identity import ClientCertificates, ClientTls, ClientTlsFiles
+from proxy.net.lifetime import SessionLimits
 from proxy.net.listener import Limits, Listener
-from proxy.net.relay import SessionLimits
 from proxy.net.sessions import Sessions
+from proxy.net.shared.trunks import Trunks
 from proxy.net.tls import UpstreamTls
 from tests.support.ca import TestCa
 from tests.support.clock import FakeClock
@@ -43,6 +44,7 @@ class Stage:
     grants: ToyGrants
     clock: FakeClock
     sessions: Sessions
+    trunks: Trunks
     upstreams: list[Peer] = field(default_factory=list)
     """What the database accepted and logged in, in order."""
     clients: list[Peer] = field(default_factory=list)
@@ -52,14 +54,14 @@ class Stage:
         self.clients.append(await Peer.dial(self.listener.port, receive_buffer=receive_buffer))
         return self.clients[-1]
 
-    async def login(self, *, encrypted: bool = False, receive_buffer: int = 0) -> Peer:
+    async def login(self, login: bytes = b"app", *, encrypted: bool = False, receive_buffer: int = 0) -> Peer:
         """A client that is in."""
         client = await self.dial(receive_buffer=receive_buffer)
         if encrypted:
             await client.send(b"S")
             assert await client.receive(1) == b"S"
             await client.tls(self.ca.client_context(APP), "proxy.example")
-        await client.send(b"\x03app")
+        await client.send(bytes([len(login)]) + login)
         assert await client.exactly(3) == b"OK\n"
         return client
 
@@ -103,6 +105,7 @@ async def proxy_stage(
     """A listener before a toy database."""
     context = database_context or ca.server_context(HOST)
     clock, log, counters, sessions = FakeClock(), ListLog(), Counters(), Sessions()
+    trunks = Trunks()
     upstreams: list[Peer] = []
 
     async def serve(peer: Peer) -> None:
@@ -129,6 +132,7 @@ async def proxy_stage(
             sessions=sessions,
             clock=clock,
             gate=gate or Gate(),
+            trunks=trunks,
         )
         listener = Listener(
             door=Door(**(settings | door)),
@@ -148,7 +152,7 @@ async def proxy_stage(
         listener.bind()
         running = asyncio.create_task(listener.run())  # noqa: TID251 - a TaskGroup would wrap what the test raises
         await asyncio.sleep(0)
-        stage = Stage(ca, listener, server, log, counters, grants, clock, sessions, upstreams)
+        stage = Stage(ca, listener, server, log, counters, grants, clock, sessions, trunks, upstreams)
         try:
             yield stage
         finally:
@@ -157,6 +161,7 @@ async def proxy_stage(
             async with asyncio.timeout(20):
                 await listener.drain(0)
                 await running
+                await trunks.aclose()
 
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:

@@ -16,8 +16,8 @@ from proxy.net.dial import Dialer
 from proxy.net.driver import Driver, Services
 from proxy.net.events import LoginFacts
 from proxy.net.gate import TURNSTILES_LIMIT, Gate, Slot
+from proxy.net.lifetime import SessionLimits
 from proxy.net.listener import Limits
-from proxy.net.relay import SessionLimits
 from proxy.net.sessions import Sessions
 from proxy.net.tls import UpstreamTls
 from proxy.script import Connect, Locate, RequestGrant, Script

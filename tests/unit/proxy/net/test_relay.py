@@ -11,7 +11,7 @@ import pytest
 
 from proxy.errors import Refused, Side
 from proxy.guard import Answer, Drop, Guard, Hold, Inject, NeedGrant, Pass, Refuse, Release, Verdict
-from proxy.net.relay import SessionLimits
+from proxy.net.lifetime import SessionLimits
 from tests.support.ca import TestCa
 from tests.support.peer import Peer
 from tests.support.stage import Stage, echo, proxy_stage, until

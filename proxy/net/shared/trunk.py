@@ -1,0 +1,263 @@
+"""One connection to the server, shared: requests go out in the order they come, answers go back by count.
+
+Answers are handed out as `Answers` counts them and never kept. Whatever does not add up ends the connection, and
+nothing more of what the server has said reaches anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import LocalFault, PeerViolation, Refused, Side
+from proxy.multiplex import SharedLogin
+from proxy.net.channel import Channel
+from proxy.net.sessions import Place
+from proxy.net.transport import Link
+from tollbridge.clock import Clock
+from tollbridge.reasons import Reason
+
+if TYPE_CHECKING:
+    from proxy.net.shared.seat import Seat
+
+_log = logging.getLogger(__name__)
+
+HOLD_TRUNK: Final = 8
+"""On a client: what it asks could not be sent now."""
+HOLD_QUEUE: Final = 16
+"""On a trunk: more requests wait for an answer than should."""
+HOLD_READER: Final = 32
+"""On the server: the client whose answer it sends does not read."""
+
+QUEUE_LIMIT: Final = 16_384
+"""Requests that wait for an answer. A chunk of a client's is one, however many it holds."""
+
+STALL_SECONDS: Final = 5.0
+"""For so long in each minute a client that does not read may hold up those whose answers come behind its own."""
+STALL_WINDOW_SECONDS: Final = 60.0
+
+KEEP_SECONDS: Final = 60.0
+"""A connection without clients is kept for the next one: many are short-lived."""
+
+OVERDUE_SECONDS: Final = 10.0
+"""A server that owes an answer for so long is asked nothing more over this connection: it may be gone."""
+
+LOOK_SECONDS: Final = 1.0
+
+
+class Trunk:
+    """Implements `proxy.net.channel`'s `Owner` and `Source`."""
+
+    __slots__ = (
+        "_advance", "_begun", "_clock", "_empty_at", "_head", "_head_at", "_held", "_loop", "_on_ended", "_outgoing",
+        "_queue", "_seats", "_stalled", "_timer", "ended", "link", "login", "open", "place",
+    )  # fmt: skip
+
+    def __init__(
+        self, link: Link, login: SharedLogin, place: Place, *, clock: Clock, on_ended: Callable[[Trunk], None]
+    ) -> None:
+        self.link = link
+        self.login = login
+        self.place = place
+        self.open = True
+        """Takes requests."""
+        self.ended = False
+        self._clock = clock
+        self._on_ended = on_ended
+        self._loop = asyncio.get_running_loop()
+        self._advance = login.answers.advance
+        self._queue: deque[tuple[Seat, int]] = deque()
+        """Who waits for how many answers, in the order of their requests."""
+        self._begun = False
+        """Some of the first one's answers have come, and maybe the beginning of another."""
+        self._outgoing: list[bytes] = []
+        self._seats: set[Seat] = set()
+        self._stalled: dict[Seat, asyncio.TimerHandle] = {}
+        self._held = 0
+        self._empty_at: float | None = clock.monotonic()
+        self._head: tuple[Seat, int] | None = None
+        self._head_at = 0.0
+        self._timer = self._loop.call_later(LOOK_SECONDS, self.look)
+        link.join(self)
+        link.serve(self, self._answered)
+
+    @property
+    def clients(self) -> int:
+        """Seats taken."""
+        return len(self._seats)
+
+    def takes_requests(self) -> bool:
+        """Whether a client may join."""
+        if self.open and self._clock.now() >= self.login.retire_at:
+            self.retire()
+        return self.open
+
+    def sit(self, seat: Seat) -> None:
+        """A client joins."""
+        self._seats.add(seat)
+        self._empty_at = None
+        if self._held:
+            seat.client.hold(HOLD_TRUNK)
+
+    def leave(self, seat: Seat) -> None:
+        """A client is gone; answers it still waits for are thrown away when they come."""
+        if seat not in self._seats:
+            return
+        self.unstall(seat)
+        self._seats.discard(seat)
+        seat.client.release(HOLD_TRUNK)
+        if not self._seats:
+            self._empty_at = self._clock.monotonic()
+
+    def send(self, seat: Seat, data: bytes, answers: int) -> None:
+        """Requests of a client, which have so many answers. What comes in one turn of the loop goes out as one."""
+        outgoing = self._outgoing
+        if not outgoing:
+            self._loop.call_soon(self._flush)
+        outgoing.append(data)
+        self._queue.append((seat, answers))
+        seat.waiting += 1
+
+    def answers_partly(self, seat: Seat) -> bool:
+        """Whether the client may have the beginning of an answer, and not its end."""
+        return self._begun and self._queue[0][0] is seat
+
+    def stall(self, seat: Seat) -> None:
+        """Read nothing more from the server until this client has read, or has had its time."""
+        if seat not in self._stalled:
+            now = self._loop.time()
+            if now - seat.window_at > STALL_WINDOW_SECONDS:
+                seat.window_at, seat.patience = now, STALL_SECONDS
+            seat.stalled_at = now
+            self._stalled[seat] = self._loop.call_later(max(0.0, seat.patience), seat.give_up)
+            self.link.hold(HOLD_READER)
+
+    def unstall(self, seat: Seat) -> None:
+        """It has read, or is gone."""
+        timer = self._stalled.pop(seat, None)
+        if timer is not None:
+            timer.cancel()
+            seat.patience -= self._loop.time() - seat.stalled_at
+            if not self._stalled:
+                self.link.release(HOLD_READER)
+
+    def retire(self) -> None:
+        """Take no new requests: who waits for nothing goes elsewhere with the next one, the others after that."""
+        if self.open:
+            self.open = False
+            for seat in list(self._seats):
+                seat.loosen()
+
+    def close(self, refusal: Refused) -> None:
+        """End it in good order. Those who wait for answers are told why."""
+        self._end(refusal)
+
+    def look(self) -> None:
+        """Runs every second, and rules what is not worth a thought per message."""
+        if self.ended:
+            return
+        self._timer = self._loop.call_later(LOOK_SECONDS, self.look)
+        now = self._clock.monotonic()
+        head = self._queue[0] if self._queue else None
+        if head is None or head is not self._head:
+            self._head, self._head_at = head, now
+        elif now - self._head_at >= OVERDUE_SECONDS:
+            self.retire()
+        self.takes_requests()
+        if (not self.open and head is None) or (self._empty_at is not None and now - self._empty_at >= KEEP_SECONDS):
+            self._end(Refused(Reason.UPSTREAM_CLOSED, "the shared connection is not needed any more"))
+
+    # What the link tells
+
+    def hold(self, why: int) -> None:
+        """No client is read while what they say cannot be sent."""
+        if not self._held:
+            for seat in self._seats:
+                seat.client.hold(HOLD_TRUNK)
+        self._held |= why
+
+    def release(self, why: int) -> None:
+        """Clients are read again, when nothing else is in the way."""
+        if self._held & why:
+            self._held &= ~why
+            if not self._held:
+                for seat in list(self._seats):
+                    seat.client.release(HOLD_TRUNK)
+
+    def on_eof(self, link: Channel) -> None:
+        """The server sends nothing more."""
+        self._end(Refused(Reason.UPSTREAM_CLOSED, "the server closed the connection"))
+
+    def on_lost(self, link: Channel) -> None:
+        """The connection is gone."""
+        if link.failure is not None:
+            self._end(link.failure.as_refusal())
+        else:
+            self._end(Refused(Reason.UPSTREAM_CLOSED, "the connection to the server is gone"))
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing:
+            self.link.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            if len(self._queue) > QUEUE_LIMIT:
+                self.hold(HOLD_QUEUE)
+
+    def _answered(self, data: bytes) -> None:
+        """Bytes of the server. The hot path."""
+        try:
+            self._hand_out(data)
+        except PeerViolation as violation:
+            self._end(violation.as_refusal(), at_once=True)
+        except Exception as fault:  # noqa: BLE001 - a bug of ours ends this connection and no other
+            where = "".join(traceback.format_tb(fault.__traceback__))
+            said = str(fault) if isinstance(fault, LocalFault) else ""
+            _log.error("a shared connection crashed: %s %s\n%s", type(fault).__name__, said, where)
+            self._end(Refused(Reason.INTERNAL, "internal error in the proxy: its log has the details"), at_once=True)
+
+    def _hand_out(self, data: bytes) -> None:
+        queue, advance = self._queue, self._advance
+        at, size = 0, len(data)
+        while at < size:
+            if not queue:
+                raise PeerViolation(Side.UPSTREAM, "the server sent an answer that nobody has asked for")
+            seat, count = queue[0]
+            end, left = advance(data, at, count)
+            if not at < end <= size or (left and end < size):
+                raise LocalFault("an engine counts answers that are not there")
+            piece = data[at:end]
+            at = end
+            seat.bytes_to_client += len(piece)
+            if left:
+                queue[0] = (seat, left)
+                self._begun = True
+                seat.write(piece)
+                break
+            queue.popleft()
+            self._begun = False
+            seat.write(piece)
+            seat.waiting -= 1
+            if seat.steps and not seat.waiting:
+                seat.advance()
+        if self._held & HOLD_QUEUE and len(queue) < QUEUE_LIMIT // 2:
+            self.release(HOLD_QUEUE)
+
+    def _end(self, refusal: Refused, *, at_once: bool = False) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self.open = False
+        self._timer.cancel()
+        self._outgoing.clear()
+        if at_once:
+            self.link.abort()
+        else:
+            self.link.close()
+        for seat in list(self._seats):
+            seat.strand(refusal)
+        self._queue.clear()
+        self._begun = False
+        self._on_ended(self)
