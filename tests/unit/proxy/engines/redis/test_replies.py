@@ -1,0 +1,79 @@
+"""Where answers end on a shared connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.engines.redis.replies import MOST, RedisAnswers
+from proxy.errors import PeerViolation
+
+VALUE = b"$5\r\nhe\r\nl\r\n"
+ANSWERS = {
+    "a status": b"+OK\r\n",
+    "an error": b"-ERR unknown command '>1'\r\n",
+    "a number": b":-12\r\n",
+    "a value that holds answers": b"$14\r\n+OK\r\n$-1\r\n>1\r\n\r\n",
+    "an empty value": b"$0\r\n\r\n",
+    "no value": b"$-1\r\n",
+    "a long value": b"$200\r\n" + b"v" * 200 + b"\r\n",
+    "no list": b"*-1\r\n",
+    "an empty list": b"*0\r\n",
+    "a list": b"*3\r\n:1\r\n*1\r\n$200\r\n" + b"v" * 200 + b"\r\n+OK\r\n",
+    "a null": b"_\r\n",
+    "a double": b",1.5\r\n",
+    "a boolean": b"#t\r\n",
+    "a big number": b"(123456789012345678901234567890\r\n",
+    "a map": b"%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n:2\r\n",
+    "a set": b"~2\r\n+a\r\n+b\r\n",
+    "a verbatim text": b"=7\r\ntxt:a\r\n\r\n",
+    "a long error": b"!5\r\nERR x\r\n",
+    "one with an attribute": b"|1\r\n+ttl\r\n:3\r\n$1\r\na\r\n",
+}
+every = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+
+
+@every
+def test_each_kind_ends_where_it_ends(answer: bytes) -> None:
+    """Alone, among others, and for each number of them asked for at once."""
+    for count in (1, 2, 3, 20, MOST, MOST + 1, 200):
+        data = VALUE + answer * count + VALUE
+        assert RedisAnswers().advance(data, len(VALUE), count) == (len(data) - len(VALUE), 0)
+
+
+@every
+def test_each_kind_may_be_cut_anywhere(answer: bytes) -> None:
+    """The rest is counted with the next data, which may hold more."""
+    for cut in range(len(answer)):
+        answers = RedisAnswers()
+        assert answers.advance(VALUE + answer[:cut], 0, 2) == (len(VALUE) + cut, 1)
+        assert answers.advance(answer[cut:] + VALUE, 0, 1) == (len(answer) - cut, 0)
+        assert answers.advance(VALUE, 0, 1) == (len(VALUE), 0)
+
+
+def test_500_mb_stream_by() -> None:
+    """Nothing is kept: a chunk is passed to its end, whatever it holds."""
+    answers = RedisAnswers()
+    assert answers.advance(b"$500000000\r\n", 0, 1) == (12, 1)
+    chunk = b"+OK\r\n" * 20_000
+    for _ in range(5_000):
+        assert answers.advance(chunk, 0, 1) == (len(chunk), 1)
+    assert answers.advance(b"\r\n+OK\r\n", 0, 1) == (2, 0)
+
+
+@pytest.mark.parametrize("push", [b">", b">2\r\n+message\r\n+hi\r\n"])
+@pytest.mark.parametrize("before", [b"", b"+OK\r\n", b"*1\r\n+OK\r\n"])
+def test_a_message_that_answers_nothing_is_a_violation(push: bytes, before: bytes) -> None:
+    """Known by its first byte; inside a value it is one of its bytes."""
+    with pytest.raises(PeerViolation, match="has subscribed to none"):
+        RedisAnswers().advance(before + push, 0, 2)
+    assert RedisAnswers().advance(b"$1\r\n>\r\n", 0, 1) == (7, 0)
+
+
+@pytest.mark.parametrize(
+    "noise", [b"hello\r\n", b"\0", b"\r\n", b"$x\r\n", b"$?\r\n", b"*1e3\r\n", b"+a\n", b"*2\r\nx"]
+)
+def test_what_begins_no_answer_is_a_violation(noise: bytes) -> None:
+    """Alone and behind others."""
+    for before in (b"", b"+OK\r\n"):
+        with pytest.raises(PeerViolation):
+            RedisAnswers().advance(before + noise, 0, 3)
