@@ -84,6 +84,7 @@ def make_door(listener: ListenerSettings) -> Door:
         server_version=listener.mysql.server_version if listener.mysql else "",
         local_infile=listener.mysql.local_infile if listener.mysql else False,
         advertise=listener.mongodb.advertise if listener.mongodb else "",
+        multiplex=listener.redis is not None and listener.redis.multiplex,
         login_seconds=listener.limits.login_seconds,
         hosts=listener.http.hosts if listener.http else {},
     )

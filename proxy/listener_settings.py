@@ -61,6 +61,13 @@ class MongodbListener(Section):
     server name, or the address its connection arrived at)."""
 
 
+class RedisListener(Section):
+    """How a Redis listener uses the server's connections."""
+
+    multiplex: bool = False
+    """Clients of one workload and user share a connection, and leave it when they say what needs one of their own."""
+
+
 class ListenerSettings(Section):
     """Where applications connect."""
 
@@ -80,6 +87,7 @@ class ListenerSettings(Section):
     """User inside the database for clients that name none."""
     mysql: MysqlListener | None = None
     mongodb: MongodbListener | None = None
+    redis: RedisListener | None = None
     http: HttpListenerSettings | None = None
     limits: ListenerLimits = Field(default_factory=ListenerLimits)
 
@@ -111,7 +119,7 @@ class ListenerSettings(Section):
     def _greeting(self) -> Iterator[Finding]:
         if self.http is not None and self.protocol not in HTTP_ENGINES:
             yield Finding(self.at("http"), f"means nothing where {self.protocol} is spoken", hint="remove it")
-        for protocol, section in (("mysql", self.mysql), ("mongodb", self.mongodb)):
+        for protocol, section in (("mysql", self.mysql), ("mongodb", self.mongodb), ("redis", self.redis)):
             if section is not None and self.protocol != protocol:
                 yield Finding(self.at(protocol), f"means nothing where {self.protocol} is spoken", hint="remove it")
         if self.protocol == "mysql" and self.database is None and (self.mysql is None or not self.mysql.server_version):

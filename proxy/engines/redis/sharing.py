@@ -111,7 +111,7 @@ def enter(data: bytes, begins: int) -> Walk | str | None:
     name = data[named : named + length].lower()
     if name in SHAREABLE or (name in ANSWERED and count <= ARGUMENTS_LIMIT):
         return LONG if count * SHORTEST > COMMAND_LIMIT else Walk(name, count, count, at - begins)
-    return name.decode().upper() if name in KNOWN else OTHER
+    return name.decode() if name in KNOWN else OTHER
 
 
 class RedisSharer:
@@ -206,7 +206,7 @@ class RedisSharer:
             case [name, *_] if name in REFUSED_COMMANDS or name in UNSHARED_COMMANDS:
                 return refused_command(name)
             case [name, *_]:
-                return name.decode().upper()
+                return name.decode()
         return OTHER
 
     def _hello(self, arguments: Sequence[bytes]) -> bytes | str:
@@ -217,7 +217,7 @@ class RedisSharer:
         if hello.user is not None and hello.user not in self._names:
             return NO_SUCH_LOGIN
         if hello.version not in (None, self._version):
-            return "HELLO"
+            return "hello"
         if hello.name is not None:
             if not is_name(hello.name):
                 return BAD_NAME
@@ -242,7 +242,7 @@ class RedisSharer:
                 return b"-ERR unknown subcommand '%s'. Try CLIENT HELP.\r\n" % arguments[1]
             case b"reply", [mode, *_] if mode.lower() != b"on":
                 return refused_command(b"client reply")
-        return "CLIENT"
+        return "client"
 
     def _bulk(self, text: bytes | None) -> bytes:
         if text is None:

@@ -49,7 +49,7 @@ def test_commands_that_do_more_than_answer_once_pin(name: bytes) -> None:
         command = encode_command(spelling, b"a")
         assert new_sharer().whole(command) == 0
         assert new_sharer().whole(GET + command) == 0
-        why = name.decode().upper()
+        why = name.decode()
         assert new_sharer().take(GET + command + GET) == [Forward(GET, 1), Pin(command + GET, why)]
         assert new_sharer().take(command[: 9 + len(name)]) == [Pin(command[: 9 + len(name)], why)]
 
@@ -106,7 +106,7 @@ def test_what_clients_say_of_themselves_is_answered() -> None:
 def test_the_rest_of_client_is_the_servers(words: bytes) -> None:
     """What is about the connection, and what is said wrong."""
     command = encode_command(*words.split())
-    assert new_sharer().take(command + GET) == [Pin(command + GET, "CLIENT")]
+    assert new_sharer().take(command + GET) == [Pin(command + GET, "client")]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_hello_may_name_and_not_change_the_protocol() -> None:
     assert sharer.take(encode_command(b"HELLO", b"2", b"SETNAME", b"me")) == [Say(GREETINGS[b"2"])]
     assert sharer.name == b"me"
     other = encode_command(b"HELLO", b"3", b"SETNAME", b"you")
-    assert sharer.take(other) == [Pin(other, "HELLO")]
+    assert sharer.take(other) == [Pin(other, "hello")]
     assert sharer.name == b"me"
 
 
@@ -204,7 +204,7 @@ def test_a_command_of_very_many_arguments_pins(count: bytes) -> None:
 
 def test_a_client_with_very_many_arguments_is_the_guards_to_judge() -> None:
     said = b"*129\r\n$6\r\nCLIENT\r\n"
-    assert new_sharer().take(said) == [Pin(said, "CLIENT")]
+    assert new_sharer().take(said) == [Pin(said, "client")]
 
 
 @pytest.mark.parametrize(
