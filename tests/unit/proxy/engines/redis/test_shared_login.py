@@ -186,7 +186,7 @@ def test_a_client_that_needs_a_connection_gets_one_like_its_own(said: bytes, nam
         outcome.sharer.take(encode_command(b"CLIENT", b"SETNAME", named))
     assert outcome.sharer.take(GET + encode_command(b"MULTI")) == [
         Forward(GET, 1),
-        Pin(encode_command(b"multi"), "multi"),
+        Pin(encode_command(b"MULTI"), "multi"),
     ]
     pinned = Playbook(outcome.pin()).expect(asked(), GRANT).expect(Connect()).expect(StartTls(UPSTREAM), PeerFacts())
     pinned.expect(Now(), FakeClock().now()).expect(Reveal(GRANT), TOKEN).sends(UPSTREAM, logs_in)
