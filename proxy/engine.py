@@ -41,7 +41,8 @@ class HttpEngine(Protocol):
     """Whether requests carry their body's hash in X-Amz-Content-Sha256."""
 
     def plan(self, head: RequestHead, endpoint_host: str) -> Plan:
-        """What a request is and where it goes. Raises Refused, and PeerViolation for a target nobody should send."""
+        """What a request is and where it goes, by first line, content type and X-Amz-Target alone: the next with the
+        same three has the same plan. Raises Refused, and PeerViolation for a target nobody should send."""
         ...
 
     def takes_unsigned(self, service: str) -> bool:

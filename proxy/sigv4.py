@@ -17,6 +17,8 @@ from tollbridge.model import SigningKey
 
 UNSIGNED_PAYLOAD: Final = b"UNSIGNED-PAYLOAD"
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest().encode()
+_sha256: Final = hashlib.sha256().copy
+"""As hashlib.sha256, without OpenSSL's search for the algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class NoKey(Exception):
 
 def payload_hash(body: bytes) -> bytes:
     """Of a body in one piece, as it is signed."""
-    return hashlib.sha256(body).hexdigest().encode() if body else EMPTY_SHA256
+    if not body:
+        return EMPTY_SHA256
+    begun = _sha256()
+    begun.update(body)
+    return begun.hexdigest().encode()
 
 
 _Hash: TypeAlias = "hashlib._Hash"

@@ -1,7 +1,8 @@
 """Heads of requests and responses, read strictly and sorted into what goes on and what stays here. PURE.
 
-A head is given without its empty line. Names are looked up as they are spelled: what a name means was found out, and
-its spelling checked, when it was first seen. A line that goes on goes on as it came, byte for byte.
+Names are looked up as they are spelled: what a name means was found out, and its spelling checked, when it was first
+seen. Heads with an order of names that was seen before are read in one go (`proxy.http.layouts`), to the same end. A
+line that goes on goes on as it came, byte for byte.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.errors import PeerViolation, Side
+from proxy.http.layouts import Layouts
 from proxy.http.names import (
     AMZ_TARGET,
     AUTHORIZATION,
@@ -60,7 +62,7 @@ class BadHttp(PeerViolation):
 class RequestHead:
     """A request without its body. Bytes are as the client wrote them, without blanks around."""
 
-    # Defaults of the class: most requests set three of them, and this is made for each.
+    # Defaults of the class: most requests set five of them, and this is made for each.
     host: bytes = b""
     content_type: bytes = b""
     amz_target: bytes = b""
@@ -75,12 +77,14 @@ class RequestHead:
     """A page in a browser sent it."""
     minor: int = 1
     """HTTP/1.`minor`."""
+    kept: bytes = b""
+    """Whole header lines that go on, each with its CR LF."""
 
-    def __init__(self, method: bytes, target: bytes, kept: list[bytes]) -> None:
+    def __init__(self, method: bytes, target: bytes, size: int) -> None:
         self.method = method
         self.target = target
-        self.kept = kept
-        """Whole header lines that go on."""
+        self.size = size
+        """Bytes of the head, its empty line among them."""
 
 
 class ResponseHead:
@@ -91,137 +95,136 @@ class ResponseHead:
     chunked: bool = False
     keep_alive: bool = True
 
-    def __init__(self, status: int, phrase: bytes, kept: list[bytes]) -> None:
+    def __init__(self, status: int, line: bytes, size: int, kept: bytes = b"") -> None:
         self.status = status
-        self.phrase = phrase
+        self.line = line
+        """Its first line, with CR LF, as HTTP/1.1 whichever it came with."""
+        self.size = size
+        """Bytes of the head, its empty line among them."""
         self.kept = kept
-        """Whole header lines that go on."""
+        """Whole header lines that go on, each with its CR LF."""
+
+    @property
+    def phrase(self) -> bytes:
+        """What its first line says behind the status."""
+        return self.line[len(b"HTTP/1.1 200 ") : -2]
 
     def value(self, name: bytes) -> bytes:
         """Of the first line with this lower-case name; empty when there is none."""
-        for line in self.kept:
+        for line in self.kept.split(b"\r\n"):
             found, _, value = line.partition(b":")
             if found.lower() == name:
                 return value.strip(b" \t")
         return b""
 
 
-class Layout:
-    """The names of a head, in their order: a client's next request usually has the same, and is read by them."""
-
-    __slots__ = ("at", "fixed", "kept", "prefixes", "sizes", "stays")
-
-    def __init__(self, lines: list[bytes], meanings: list[int]) -> None:
-        self.prefixes = [b"", *(line[: line.index(b":") + 1] for line in lines[1:])]
-        self.kept = [number for number, meaning in enumerate(meanings, 1) if meaning == KEEP]
-        self.at = [meanings.index(kind) + 1 if kind in meanings else 0 for kind in range(KINDS)]
-        """Line of each kind; 0: there is none."""
-        self.sizes = [len(self.prefixes[at]) for at in self.at]
-        self.fixed = lines[self.at[CONNECTION]] if self.at[CONNECTION] else b""
-        self.stays = b"close" not in self.fixed.lower()
-
-    def fits(self, lines: list[bytes]) -> bool:
-        """Whether the same names come in the same order, and Connection with the same value."""
-        return all(map(_begins, lines, self.prefixes)) and (not self.fixed or lines[self.at[CONNECTION]] == self.fixed)
-
-
-_begins: Final = bytes.startswith
 _NOT_LAID_OUT: Final = frozenset({TRANSFER_ENCODING, EXPECT, UPGRADE, BROWSER})
 _PLAIN_CONNECTIONS: Final = frozenset({b"keep-alive", b"close"})
-_LAYOUTS_LIMIT: Final = 4
-"""Per number of lines."""
 _FIRST_LINES_LIMIT: Final = 256
+_EMPTY_LINE: Final = b"\r\n\r\n"
+_HEAD_END: Final = HEAD_LIMIT + len(_EMPTY_LINE)
 
 
-class _Names:
-    """What spellings, first lines and orders of names mean, as far as they were seen."""
+class _Side:
+    """What one side was seen to write: spellings of names, and their orders."""
 
-    def __init__(self, meanings: Mapping[bytes, int], side: Side) -> None:
+    def __init__(self, side: Side, meanings: Mapping[bytes, int], wanted: tuple[int, ...]) -> None:
+        """`wanted`: kinds of lines whose values a layout picks out."""
+        self.side = side
         self.seen: dict[bytes, int] = {}
-        self.layouts: dict[int, list[Layout]] = {}
+        self.layouts = Layouts(wanted)
         self._meanings = meanings
-        self._side = side
 
     def learn(self, name: bytes) -> int:
         """A spelling's meaning. Raises BadHttp for what is no name."""
         if not _TOKEN(name):
-            raise BadHttp(
-                self._side, "a header line has no proper name: folded lines and blanks in names are not taken"
-            )
+            raise BadHttp(self.side, "a header line has no proper name: folded lines and blanks in names are not taken")
         lower = name.lower()
         meaning = self._meanings.get(lower, KEEP)
-        if self._side is Side.CLIENT and lower.startswith(DROPPED_PREFIXES):
+        if self.side is Side.CLIENT and lower.startswith(DROPPED_PREFIXES):
             meaning = DROP
         if len(self.seen) < NAMES_LIMIT and len(name) < 64:
             self.seen[name] = meaning
         return meaning
 
-    def lay_out(self, lines: list[bytes], meanings: list[int], connection: bytes) -> None:
-        """Keep the order of a head that was read and found good, if it is a plain one."""
-        if not _NOT_LAID_OUT.isdisjoint(meanings) or meanings.count(CONNECTION) > 1:
-            return
-        if connection and connection.lower() not in _PLAIN_CONNECTIONS:
-            return
-        known = self.layouts.setdefault(len(lines), [])
-        known.insert(0, Layout(lines, meanings))
-        del known[_LAYOUTS_LIMIT:]
+    def lay_out(self, lines: list[bytes], meanings: list[int]) -> None:
+        """Remember the order of a head that was read and found good, if it is a plain one."""
+        connection = b""
+        if CONNECTION in meanings:
+            connection = lines[1 + meanings.index(CONNECTION)]
+            plain = connection.partition(b":")[2].strip(b" \t").lower() in _PLAIN_CONNECTIONS
+            if not plain or meanings.count(CONNECTION) > 1:
+                return
+        if _NOT_LAID_OUT.isdisjoint(meanings):
+            self.layouts.saw([line.partition(b":")[0] for line in lines[1:]], meanings, connection)
 
 
-_REQUESTS: Final = _Names(REQUEST_NAMES, Side.CLIENT)
-_RESPONSES: Final = _Names(RESPONSE_NAMES, Side.UPSTREAM)
+_CLIENT: Final = _Side(Side.CLIENT, REQUEST_NAMES, (HOST, CONTENT_TYPE, AMZ_TARGET, AUTHORIZATION, CONTENT_LENGTH))
+_UPSTREAM: Final = _Side(Side.UPSTREAM, RESPONSE_NAMES, (CONTENT_LENGTH,))
 _request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
 _status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 
 
+def read_request(data: bytes, scanned: int = 0) -> RequestHead | None:
+    """The head that `data` begins with; None when it is not whole, or too long. Raises BadHttp.
+
+    `scanned`: so many bytes were looked at before, and do not hold the head's end.
+    """
+    layouts = _CLIENT.layouts
+    for layout in layouts.known if not scanned else ():
+        match = layout.match(data, 0, _HEAD_END)
+        if match is not None:
+            line, host, content_type, amz_target, authorization, length, *kept = match.group(*layout.fields)
+            method, target, minor = _request_lines.get(line) or _request_line(line)
+            if not minor:
+                break
+            head = RequestHead(method, target, match.end())
+            head.host = host
+            head.content_type = content_type
+            head.amz_target = amz_target
+            head.authorization = authorization
+            if length:
+                head.length = int(length)
+            head.kept = b"".join(kept)
+            head.keep_alive = layout.stays
+            if layout is not layouts.known[0]:
+                layouts.used(layout)
+            return head
+    end = data.find(_EMPTY_LINE, scanned)
+    return parse_request(data[:end]) if 0 <= end <= HEAD_LIMIT else None
+
+
 def parse_request(data: bytes) -> RequestHead:
-    """A request's head, without its empty line. Raises BadHttp."""
+    """A request's head, given without its empty line, line by line. Raises BadHttp."""
     lines = _lines(data, Side.CLIENT)
     method, target, minor = _request_lines.get(lines[0]) or _request_line(lines[0])
-    for layout in _REQUESTS.layouts.get(len(lines), ()):
-        if minor and layout.fits(lines):
-            head = RequestHead(method, target, [lines[at] for at in layout.kept])
-            sizes = layout.sizes
-            _, _, _, host, content_type, amz_target, authorization, length, _, _, _, _ = layout.at
-            head.host = lines[host][sizes[HOST] :].strip(b" \t")
-            if content_type:
-                head.content_type = lines[content_type][sizes[CONTENT_TYPE] :].strip(b" \t")
-            if amz_target:
-                head.amz_target = lines[amz_target][sizes[AMZ_TARGET] :].strip(b" \t")
-            if authorization:
-                head.authorization = lines[authorization][sizes[AUTHORIZATION] :].strip(b" \t")
-            if length:
-                head.length = _length(lines[length][sizes[CONTENT_LENGTH] :].strip(b" \t"), Side.CLIENT)
-            if layout.fixed:
-                head.keep_alive = layout.stays
-            return head
-    return _read_request(lines, method, target, minor)
-
-
-def _read_request(lines: list[bytes], method: bytes, target: bytes, minor: int) -> RequestHead:
-    head = RequestHead(method, target, [])
+    head = RequestHead(method, target, len(data) + len(_EMPTY_LINE))
     if not minor:
         head.minor, head.keep_alive = 0, False
-    meanings, found = _sorted(lines, _REQUESTS, Side.CLIENT, head.kept)
+    meanings, found, kept = _sorted(lines, _CLIENT)
     head.content_type, head.amz_target = found[CONTENT_TYPE] or b"", found[AMZ_TARGET] or b""
     head.authorization, head.upgrade = found[AUTHORIZATION] or b"", (found[UPGRADE] or b"").lower()
     head.browser = found[BROWSER] is not None
     _frame(head, found)
-    if minor and found[HOST] is not None:
-        _REQUESTS.lay_out(lines, meanings, found[CONNECTION] or b"")
+    if (connection := found[CONNECTION]) is not None:
+        head.keep_alive = _connection(connection, head.keep_alive, kept)
+    head.kept = _joined(kept)
+    if minor:
+        _CLIENT.lay_out(lines, meanings)
     return head
 
 
-def _sorted(lines: list[bytes], names: _Names, side: Side, kept: list[bytes]) -> tuple[list[int], list[bytes | None]]:
-    """What each line is, and the values of those that are for us."""
-    seen, meanings = names.seen, []
+def _sorted(lines: list[bytes], of: _Side) -> tuple[list[int], list[bytes | None], list[bytes]]:
+    """What each line is, the values of those that are for us, and those that go on."""
+    seen, meanings, kept = of.seen, [], []
     found: list[bytes | None] = [None] * KINDS
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         meaning = seen.get(name)
         if meaning is None:
-            meaning = names.learn(name)
+            meaning = of.learn(name)
         if not colon:
-            raise BadHttp(side, "a header line has no colon")
+            raise BadHttp(of.side, "a header line has no colon")
         meanings.append(meaning)
         if meaning == KEEP:
             kept.append(line)
@@ -233,8 +236,12 @@ def _sorted(lines: list[bytes], names: _Names, side: Side, kept: list[bytes]) ->
             elif meaning == CONNECTION:
                 found[meaning] = b"%b,%b" % (before, value)
             else:
-                raise BadHttp(side, f"{name.decode().lower()} is given twice")
-    return meanings, found
+                raise BadHttp(of.side, f"{name.decode().lower()} is given twice")
+    return meanings, found, kept
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    return b"\r\n".join(lines) + b"\r\n" if lines else b""
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
@@ -273,31 +280,38 @@ def _frame(head: RequestHead, found: list[bytes | None]) -> None:
         if expect.lower() != b"100-continue":
             raise BadHttp(side, "expect can be 100-continue alone", 417)
         head.expects_continue = True
-    if (connection := found[CONNECTION]) is not None:
-        head.keep_alive = _connection(connection, head.keep_alive, head.kept)
+
+
+def read_response(data: bytes, scanned: int = 0) -> ResponseHead | None:
+    """As `read_request`."""
+    layouts = _UPSTREAM.layouts
+    for layout in layouts.known if not scanned else ():
+        match = layout.match(data, 0, _HEAD_END)
+        if match is not None:
+            first, length, *kept = match.group(*layout.fields)
+            status, line, minor = _status_lines.get(first) or _status_line(first)
+            if not minor:
+                break
+            head = ResponseHead(status, line, match.end(), b"".join(kept))
+            if length:
+                head.length = int(length)
+            head.keep_alive = layout.stays
+            if layout is not layouts.known[0]:
+                layouts.used(layout)
+            return head
+    end = data.find(_EMPTY_LINE, scanned)
+    return parse_response(data[:end]) if 0 <= end <= HEAD_LIMIT else None
 
 
 def parse_response(data: bytes) -> ResponseHead:
-    """A response's head, without its empty line. Raises BadHttp."""
-    lines = _lines(data, Side.UPSTREAM)
-    status, phrase, minor = _status_lines.get(lines[0]) or _status_line(lines[0])
-    for layout in _RESPONSES.layouts.get(len(lines), ()):
-        if minor and layout.fits(lines):
-            head = ResponseHead(status, phrase, [lines[at] for at in layout.kept])
-            if at := layout.at[CONTENT_LENGTH]:
-                head.length = _length(lines[at][layout.sizes[CONTENT_LENGTH] :].strip(b" \t"), Side.UPSTREAM)
-            if layout.fixed:
-                head.keep_alive = layout.stays
-            return head
-    return _read_response(lines, status, phrase, minor)
-
-
-def _read_response(lines: list[bytes], status: int, phrase: bytes, minor: int) -> ResponseHead:
+    """A response's head, given without its empty line, line by line. Raises BadHttp."""
     side = Side.UPSTREAM
-    head = ResponseHead(status, phrase, [])
+    lines = _lines(data, side)
+    status, line, minor = _status_lines.get(lines[0]) or _status_line(lines[0])
+    head = ResponseHead(status, line, len(data) + len(_EMPTY_LINE))
     if not minor:
         head.keep_alive = False
-    meanings, found = _sorted(lines, _RESPONSES, side, head.kept)
+    meanings, found, kept = _sorted(lines, _UPSTREAM)
     if (length := found[CONTENT_LENGTH]) is not None:
         head.length = _length(length, side)
     if (coding := found[TRANSFER_ENCODING]) is not None:
@@ -305,18 +319,19 @@ def _read_response(lines: list[bytes], status: int, phrase: bytes, minor: int) -
         if head.length is not None:
             raise BadHttp(side, "the answer's content-length and transfer-encoding contradict each other")
     if (connection := found[CONNECTION]) is not None:
-        head.keep_alive = _connection(connection, head.keep_alive, head.kept)
+        head.keep_alive = _connection(connection, head.keep_alive, kept)
+    head.kept = _joined(kept)
     if minor:
-        _RESPONSES.lay_out(lines, meanings, connection or b"")
+        _UPSTREAM.lay_out(lines, meanings)
     return head
 
 
 def _status_line(line: bytes) -> tuple[int, bytes, int]:
-    """Status, phrase, minor version. Raises BadHttp."""
+    """Status, the line for the client, minor version. Raises BadHttp."""
     match = _STATUS(line)
     if match is None:
         raise BadHttp(Side.UPSTREAM, "what answers there does not begin with an HTTP/1.1 status line")
-    first = int(match[2]), match[3] or b"", int(match[1])
+    first = int(match[2]), b"HTTP/1.1 %b %b\r\n" % (match[2], match[3] or b""), int(match[1])
     if len(_status_lines) < _FIRST_LINES_LIMIT and len(line) < 64:
         _status_lines[line] = first
     return first

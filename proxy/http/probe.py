@@ -86,12 +86,11 @@ def _ask(engine: HttpEngine, grant: SealedGrant) -> Script[tuple[ResponseHead, b
         )
     except NoKey as date:
         raise Refused(Reason.CLOCK_SKEWED, f"the grant has no key for {date}: is this host's clock right?") from date
-    lines = b"".join(line + b"\r\n" for line in head.kept)
     framing = b"Content-Length: %d\r\n" % len(asked.body) if asked.body else b""
     yield from send(
         UPSTREAM,
         b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bConnection: close\r\n\r\n%b"
-        % (head.method, target.wire, authority.encode(), signed, lines, framing, asked.body),
+        % (head.method, target.wire, authority.encode(), signed, head.kept, framing, asked.body),
     )
     return (yield from _answer())
 

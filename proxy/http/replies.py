@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from proxy.http.heads import ResponseHead
 from proxy.http.model import Reply
 
 _CREDENTIAL: Final = re.compile(rb"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,2048})").match
@@ -28,13 +27,6 @@ def user_of(authorization: bytes) -> str:
         return ""
     user = match[1].decode("utf-8", "replace").rsplit("/", 4)[0]
     return "" if _AWS_KEY(user) else user
-
-
-def response_head(head: ResponseHead, connection: bytes) -> bytes:
-    """The head of an answer that is passed on, up to its framing. `connection`: a line of ours, or nothing."""
-    if head.kept:
-        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (head.status, head.phrase, b"\r\n".join(head.kept), connection)
-    return b"HTTP/1.1 %d %b\r\n%b" % (head.status, head.phrase, connection)
 
 
 def encode(reply: Reply, *, closing: bool, bodiless: bool = False) -> bytes:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PeerViolation, Refused
 from proxy.http.bodies import LAST_CHUNK, chunk
 from proxy.http.heads import RequestHead, ResponseHead
-from proxy.http.model import HttpRefused, Plan, Verdict
-from proxy.http.replies import response_head
+from proxy.http.model import HttpRefused, Verdict
 from proxy.net.http.bodies import Body, StreamBody
-from proxy.net.http.passes import Lane, Pass
+from proxy.net.http.passes import Pass, Way
 from proxy.net.http.stamps import SKEW_LIMIT
 from proxy.net.http.upstream import Upstream
-from proxy.sigv4 import EMPTY_SHA256, NoKey
+from proxy.sigv4 import NoKey, payload_hash
 from tollbridge.reasons import Reason
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ class Exchange:
 
     # Defaults of the class: one of these is made for each request, and most never leave them.
     holder: Pass | None = None
-    plan: Plan | None = None
+    way: Way | None = None
     payload: bytes = b""
     """The body's hash, as it is signed."""
     sent: int = 0
@@ -55,7 +53,6 @@ class Exchange:
     body: Body | None = None
     _complete: bool = False
     _chunks: bool = False
-    _lane: Lane | None = None
     _upstream: Upstream | None = None
     _repeated: bool = False
     _skewed: bool = False
@@ -113,10 +110,7 @@ class Exchange:
             return
         house = client.house
         try:
-            plan = self.plan
-            if plan is None:
-                plan = self.plan = house.engine.plan(self.head, holder.grant.location.endpoint.host)
-            lane = self._lane = holder.lanes.get(plan.host) or house.passes.lane(holder, plan.host)
+            way = self.way = house.passes.way(holder, self.head)
         except Refused as refusal:
             self.refused(refusal)
             return
@@ -126,26 +120,27 @@ class Exchange:
         if client.visit.holder is not holder:
             client.visit.let_in(holder)
         if not self._complete:
-            client.take_body(unsigned=lane.unsigned)
+            client.take_body(unsigned=way.lane.unsigned)
             return
-        upstream = lane.pool.take()
+        pool = way.lane.pool
+        upstream = pool.take()
         if upstream is None:
             client.awaits_answer()
-            lane.pool.wait(self)
+            pool.wait(self)
         elif not self.connected(upstream):
-            lane.pool.put(upstream)
+            pool.put(upstream)
 
     def connected(self, upstream: Upstream) -> bool:
         """Sign now, and send."""
-        lane, plan, head = self._lane, self.plan, self.head
-        if self.ended or lane is None or plan is None:
+        way, head = self.way, self.head
+        if self.ended or way is None:
             return False
         small, body = self.small, self.body
         payload = self.payload
         if not payload:
-            payload = self.payload = hashlib.sha256(small).hexdigest().encode() if small else EMPTY_SHA256
+            payload = self.payload = payload_hash(small)
         try:
-            first, envelope = lane.envelope(head, plan.target, payload)
+            envelope = way.envelope(head, payload)
         except NoKey as date:
             self.refused(
                 Refused(Reason.CLOCK_SKEWED, f"the grant has no key for {date}: is the clock of the proxy right?")
@@ -157,11 +152,9 @@ class Exchange:
             framing = b"Content-Length: %d\r\n\r\n" % len(small)
         else:
             framing = b"\r\n"
-        kept = head.kept
-        rest = b"\r\n".join(kept) + b"\r\n" if kept else b""
         self._upstream = upstream
         upstream.begin(self)
-        upstream.link.write(b"%b%b\r\n%b%b%b" % (first, envelope.signature(payload), rest, framing, small))
+        upstream.link.write(b"".join((envelope.head, envelope.signature(payload), b"\r\n", head.kept, framing, small)))
         self.client.awaits_answer()
         if body is not None:
             upstream.uploading = True
@@ -226,7 +219,7 @@ class Exchange:
             framing = b"\r\n"
         else:
             framing = b"Content-Length: %d\r\n\r\n" % len(body)
-        client.link.write(response_head(head, client.connection_line(self.head)) + framing + body)
+        client.link.write(b"".join((head.line, head.kept, client.connection_line(self.head), framing, body)))
         client.finished()
 
     def answer_head(self, head: ResponseHead) -> None:
@@ -269,7 +262,7 @@ class Exchange:
             return
         self._held = self._held_head = None
         reused = upstream is not None and upstream.requests > 1
-        again = reused and not begun and not self._repeated and self.plan is not None and self.plan.repeatable
+        again = reused and not begun and not self._repeated and self.way is not None and self.way.plan.repeatable
         if again and (self.body is None or self.body.replayable):
             self._repeated = True
             self.client.house.http.repeated += 1
@@ -301,7 +294,7 @@ class Exchange:
             framing = b"Content-Length: %d\r\n\r\n" % head.length
         else:
             framing = b"\r\n"
-        client.link.write(response_head(head, client.connection_line(self.head)) + framing)
+        client.link.write(head.line + head.kept + client.connection_line(self.head) + framing)
         client.streams_answer()
         if self._upstream is not None:
             client.link.join(self._upstream.link)
@@ -317,10 +310,11 @@ class Exchange:
 
     def _rejected(self, head: ResponseHead, body: bytes) -> bool:
         """Whether the answer is for us: our signature was not taken. Then the request is sent again, or refused."""
-        house, lane, holder = self.client.house, self._lane, self.holder
+        house, way, holder = self.client.house, self.way, self.holder
         verdict = house.engine.judge(head, body)
-        if verdict is Verdict.TAKEN or lane is None or holder is None:
+        if verdict is Verdict.TAKEN or way is None or holder is None:
             return False
+        lane = way.lane
         skew = lane.pool.stamps.learn(head.value(b"date"))
         where = lane.pool.authority
         if skew is not None and abs(skew) > SKEW_LIMIT:

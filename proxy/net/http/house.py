@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ class HttpCounters:
     """Plain numbers, read when scraped."""
 
     requests: int = 0
-    answers: dict[int, int] = field(default_factory=dict)
+    answers: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     """By status, the proxy's own among them."""
     refused: dict[str, int] = field(default_factory=dict)
     """Answers of the proxy itself, by Reason."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.errors import PeerViolation, Refused, Side
-from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, parse_request
+from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, read_request
 from proxy.http.replies import encode, user_of
 from proxy.model import PeerFacts
 from proxy.net.channel import Channel
@@ -37,8 +37,8 @@ class Inbound:
     """Implements `proxy.net.channel`'s `Owner`."""
 
     __slots__ = (
-        "_closed", "_exchange", "_holder", "_intake", "_last", "_pending", "_progress", "_scanned", "_turning",
-        "_unread", "_who", "deadline", "house", "link", "peer", "phase", "visit",
+        "_closed", "_exchange", "_holder", "_host", "_intake", "_last", "_pending", "_progress", "_scanned",
+        "_turning", "_unread", "_user", "deadline", "house", "link", "peer", "phase", "visit",
     )  # fmt: skip
 
     def __init__(self, house: House, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> None:
@@ -60,8 +60,9 @@ class Inbound:
         """Requests wait until the client has read the answers before them."""
         self._closed = False
         self._progress = 0
-        self._who: tuple[bytes, bytes] = (b"", b"")
         self._holder: Pass | None = None
+        """Of the request before: of `_user`, the beginning of its Authorization, and `_host`."""
+        self._user = self._host = b""
 
     def feed(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -100,10 +101,10 @@ class Inbound:
 
     def holder_of(self, head: RequestHead) -> Pass:
         """Whose pass a request goes with. Raises Refused."""
-        comma = head.authorization.find(b",")
-        who = (head.authorization[:comma] if comma > 0 else head.authorization, head.host)
-        if self._holder is not None and who == self._who and not head.browser:
-            return self._holder
+        user, _, _ = head.authorization.partition(b",")
+        holder = self._holder
+        if holder is not None and user == self._user and head.host == self._host and not head.browser:
+            return holder
         door = self.house.door
         if head.browser and door.workload is not None:
             # Any page that its user has open can send requests to this machine, under any name (DNS rebinding).
@@ -114,8 +115,9 @@ class Inbound:
             )
         workload = door.workload_of(self.peer)
         target = door.route_http(user_of(head.authorization), head.host.decode("latin-1"), self.peer)
-        self._holder, self._who = self.house.passes.of(workload, target.database, target.db_user), who
-        return self._holder
+        holder = self._holder = self.house.passes.of(workload, target.database, target.db_user)
+        self._user, self._host = user, head.host
+        return holder
 
     def awaits_answer(self) -> None:
         """The request is on its way."""
@@ -146,7 +148,8 @@ class Inbound:
         if exchange is not None:
             self.visit.answered(exchange)
             exchange.close()
-        self.link.part()
+        if self.link._twin is not None:
+            self.link.part()
         if self._last or self._intake is not None:
             self.close()
             return
@@ -273,17 +276,16 @@ class Inbound:
         """One request, if its head is whole."""
         if not self._scanned and data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112 2.2: an empty line before a request is no harm
-        end = data.find(b"\r\n\r\n", self._scanned)
-        if end < 0 or end > HEAD_LIMIT:
-            self._begun(data)
-            return False
-        self._scanned = 0
         try:
-            head = parse_request(data[:end])
+            head = read_request(data, self._scanned)
         except PeerViolation as violation:
             self.violated(violation)
             return False
-        rest = data[end + 4 :]
+        if head is None:
+            self._begun(data)
+            return False
+        self._scanned = 0
+        rest = data[head.size :]
         exchange = self._exchange = Exchange(self, head)
         if head.upgrade and b"websocket" in head.upgrade:
             self._last = True

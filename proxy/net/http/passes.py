@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from proxy.engine import HttpEngine
 from proxy.errors import Refused
 from proxy.http.heads import RequestHead
+from proxy.http.model import Plan
 from proxy.http.target import Target
 from proxy.model import Location, SealedGrant
 from proxy.net.http.pool import Pool, Pools, Spawn
@@ -27,8 +28,11 @@ from tollbridge.reasons import Reason
 
 FRESH_SECONDS: Final = 1.0
 PASSES_LIMIT: Final = 4096
-ENVELOPES_LIMIT: Final = 256
-"""Kinds of requests of one lane in one second that are not put together anew each time."""
+WAYS_LIMIT: Final = 256
+"""Kinds of requests per pass that are not planned anew each time."""
+
+WAY_BYTES: Final = 512
+"""Of what tells one kind from another; a longer one is planned each time."""
 
 LANES_LIMIT: Final = 8
 """Hosts per pass: the names that belong to one endpoint."""
@@ -51,40 +55,51 @@ class Waiter(Protocol):
 class Lane:
     """One host for one pass: the signer that may sign for it, and the connections it goes over."""
 
-    __slots__ = ("_envelopes", "_hashes", "_signer", "_stamp", "credential_id", "pool", "unsigned")
+    __slots__ = ("_authority", "_signer", "credential_id", "hashes", "pool", "unsigned")
 
     def __init__(self, key: SigningKey, grant: SealedGrant, pool: Pool, *, unsigned: bool, hashes: bool) -> None:
         """`hashes`: a body's hash is a header too."""
         self.credential_id = grant.credential_id
         self.pool = pool
         self.unsigned = unsigned
-        self._hashes = hashes
+        self.hashes = hashes
+        self._authority = pool.authority.encode()
         self._signer = Signer(key, pool.authority)
-        self._stamp: Stamp | None = None
-        self._envelopes: dict[tuple[bytes, bytes, bytes, bytes], tuple[bytes, Envelope]] = {}
 
-    def envelope(self, head: RequestHead, target: Target, payload: bytes) -> tuple[bytes, Envelope]:
-        """The head of a request up to its signature, and what makes that. Raises NoKey."""
-        stamp = self.pool.stamps.now()
-        if stamp is not self._stamp:
-            self._stamp, self._envelopes = stamp, {}
-        key = (head.method, target.wire, head.content_type, head.amz_target)
-        made = None if self._hashes else self._envelopes.get(key)
-        if made is None:
-            envelope = self._signer.envelope(
-                stamp,
-                head.method,
-                target.canonical_path,
-                target.canonical_query,
-                content_type=head.content_type,
-                amz_target=head.amz_target,
-                payload=payload if self._hashes else b"",
-            )
-            first = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target.wire, self.pool.authority.encode())
-            made = first + envelope.head, envelope
-            if not self._hashes and len(self._envelopes) < ENVELOPES_LIMIT:
-                self._envelopes[key] = made
-        return made
+    def envelope(self, stamp: Stamp, head: RequestHead, target: Target, payload: bytes) -> Envelope:
+        """What comes before a request's signature, its first line among it, and makes that. Raises NoKey."""
+        envelope = self._signer.envelope(
+            stamp,
+            head.method,
+            target.canonical_path,
+            target.canonical_query,
+            content_type=head.content_type,
+            amz_target=head.amz_target,
+            payload=payload if self.hashes else b"",
+        )
+        envelope.head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (head.method, target.wire, self._authority, envelope.head)
+        return envelope
+
+
+class Way:
+    """How requests go that have the same first line, content type and operation, with one grant."""
+
+    __slots__ = ("_envelope", "_stamp", "lane", "plan")
+
+    def __init__(self, plan: Plan, lane: Lane) -> None:
+        self.plan = plan
+        self.lane = lane
+        self._stamp: Stamp | None = None
+        self._envelope: Envelope | None = None
+
+    def envelope(self, head: RequestHead, payload: bytes) -> Envelope:
+        """For a request that is sent now; for the next of the same second it is the same. Raises NoKey."""
+        lane, envelope = self.lane, self._envelope
+        stamp = lane.pool.stamps.now()
+        if envelope is None or stamp is not self._stamp or lane.hashes:
+            envelope = self._envelope = lane.envelope(stamp, head, self.plan.target, payload)
+            self._stamp = stamp
+        return envelope
 
 
 class Pass:
@@ -100,6 +115,7 @@ class Pass:
         self.fresh_until = float("-inf")
         self.key: SigningKey | None = None
         self.lanes: dict[str, Lane] = {}
+        self.ways: dict[tuple[bytes, bytes, bytes, bytes], Way] = {}
         self.waiting: list[Waiter] = []
         self.rejected = ""
         self.flying = False
@@ -153,8 +169,23 @@ class Passes:
             wanted.flying = True
             self._spawn(lambda: self._ask(wanted), f"grant {wanted.database} for {wanted.workload}")
 
-    def lane(self, holder: Pass, host: str) -> Lane:
-        """The way to a host of the endpoint that a pass was given for. Raises Refused."""
+    def way(self, holder: Pass, head: RequestHead) -> Way:
+        """How a request goes with the grant that a pass has. Raises Refused and PeerViolation."""
+        key = (head.method, head.target, head.content_type, head.amz_target)
+        way = holder.ways.get(key)
+        if way is None:
+            if holder.grant is None:
+                raise Refused(Reason.INTERNAL, "a request is sent without a grant")
+            plan = self._engine.plan(head, holder.grant.location.endpoint.host)
+            way = Way(plan, self._lane_to(plan.host, holder))
+            if len(holder.ways) >= WAYS_LIMIT:
+                holder.ways.clear()
+            if sum(map(len, key)) <= WAY_BYTES:
+                holder.ways[key] = way
+        return way
+
+    def _lane_to(self, host: str, holder: Pass) -> Lane:
+        """To a host of the endpoint that a pass was given for."""
         lane = holder.lanes.get(host)
         if lane is None:
             lane = self._lane(holder, host)
@@ -223,7 +254,7 @@ class Passes:
             )
         known = wanted.grant
         if known is None or known.credential_id != grant.credential_id or known.location != grant.location:
-            wanted.lanes = {}
+            wanted.lanes, wanted.ways = {}, {}
             wanted.key = credential
         wanted.grant = grant
         wanted.fresh_until = asyncio.get_running_loop().time() + FRESH_SECONDS

@@ -24,7 +24,8 @@ class Stamps:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._skew = timedelta()
-        self._read_at = float("-inf")
+        self._monotonic = clock.monotonic
+        self._read_again_at = float("-inf")
         self._stamp = Stamp("", b"")
 
     @property
@@ -33,11 +34,13 @@ class Stamps:
         return self._skew
 
     def now(self) -> Stamp:
-        """To sign with. At most `REFRESH_SECONDS` old."""
-        at = self._clock.monotonic()
-        if at - self._read_at >= REFRESH_SECONDS:
-            self._read_at = at
-            self._stamp = Stamp.of(self._clock.now() + self._skew)
+        """To sign with. At most `REFRESH_SECONDS` old; the same object for as long as it says the same."""
+        at = self._monotonic()
+        if at >= self._read_again_at:
+            self._read_again_at = at + REFRESH_SECONDS
+            stamp = Stamp.of(self._clock.now() + self._skew)
+            if stamp != self._stamp:
+                self._stamp = stamp
         return self._stamp
 
     def learn(self, date: bytes) -> timedelta | None:
@@ -52,5 +55,5 @@ class Stamps:
             return None
         if abs(skew) <= SKEW_LIMIT:
             self._skew = skew
-            self._read_at = float("-inf")
+            self._read_again_at = float("-inf")
         return skew

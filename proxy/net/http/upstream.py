@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.http.bodies import Chunked
-from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, check_beginning, parse_response
+from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, check_beginning, read_response
 from proxy.net.channel import Channel
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
@@ -57,7 +57,7 @@ class Upstream:
     """Implements `proxy.net.channel`'s `Owner`."""
 
     __slots__ = (
-        "_begun", "_buffer", "_chunked", "_exchange", "_head", "_interim", "_keep", "_left", "_pool", "_reading_body",
+        "_begun", "_buffer", "_chunked", "_exchange", "_interim", "_keep", "_left", "_pool", "_reading_body",
         "address", "idle_since", "link", "requests", "retire_at", "uploading",
     )  # fmt: skip
 
@@ -73,7 +73,6 @@ class Upstream:
         self._pool = pool
         self._exchange: Answered | None = None
         self._buffer = b""
-        self._head: ResponseHead | None = None
         self._left = 0
         self._chunked: Chunked | None = None
         self._reading_body = False
@@ -136,18 +135,19 @@ class Upstream:
         return Refused(Reason.UPSTREAM_CLOSED, f"the server closed the connection {where}")
 
     def _heads(self, exchange: Answered, data: bytes) -> None:
+        scanned = 0
         if self._buffer:
+            scanned = max(0, len(self._buffer) - 3)
             data, self._buffer = self._buffer + data, b""
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > HEAD_LIMIT:
+            head = read_response(data, scanned)
+            if head is None:
                 if len(data) > HEAD_LIMIT:
                     raise BadHttp(Side.UPSTREAM, f"the head of the answer is longer than {HEAD_LIMIT} bytes")
                 check_beginning(data)
                 self._buffer = data
                 return
-            head = parse_response(data[:end])
-            data = data[end + 4 :]
+            data, scanned = data[head.size :], 0
             if head.status >= 200:
                 break
             if head.status == 101:
@@ -160,23 +160,18 @@ class Upstream:
     def _answer(self, exchange: Answered, head: ResponseHead, data: bytes) -> None:
         """The head of the real answer, and what came with it."""
         self._keep = head.keep_alive
-        if head.status in (204, 304) or exchange.method == b"HEAD":
-            self._whole(exchange, head, b"", data)
-        elif head.chunked:
-            self._head, self._chunked, self._reading_body = head, Chunked(Side.UPSTREAM), True
-            exchange.answer_head(head)
-            if data and self._exchange is exchange:
-                self._body(exchange, data)
-        elif head.length is None:
+        size = 0 if head.status in (204, 304) or exchange.method == b"HEAD" else head.length
+        if size is None and not head.chunked:
             raise BadHttp(Side.UPSTREAM, "the answer says neither its length nor its end, so a cut would go unseen")
-        elif len(data) >= head.length:
-            size = head.length
-            self._whole(exchange, head, data if len(data) == size else data[:size], data[size:])
-        else:
-            self._head, self._left, self._reading_body = head, head.length, True
-            exchange.answer_head(head)
-            if data and self._exchange is exchange:
-                self._body(exchange, data)
+        if size is not None and len(data) >= size:
+            self._done(data[size:])
+            exchange.answer(head, data[:size])
+            return
+        self._left, self._chunked = size or 0, Chunked(Side.UPSTREAM) if size is None else None
+        self._reading_body = True
+        exchange.answer_head(head)
+        if data and self._exchange is exchange:
+            self._body(exchange, data)
 
     def _body(self, exchange: Answered, data: bytes) -> None:
         chunked = self._chunked
@@ -200,13 +195,9 @@ class Upstream:
             self._done(rest)
             exchange.answer_end()
 
-    def _whole(self, exchange: Answered, head: ResponseHead, body: bytes, rest: bytes) -> None:
-        self._done(rest)
-        exchange.answer(head, body)
-
     def _done(self, rest: bytes) -> None:
         """The answer is complete. The connection goes home first, so that the client's next request finds it."""
-        self._exchange = self._head = self._chunked = None
+        self._exchange = self._chunked = None
         self._reading_body = False
         if self.link._twin is not None:
             self.link.part()

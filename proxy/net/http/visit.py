@@ -20,11 +20,13 @@ KNOWN_BYTES: Final = 64 * 1024
 class Visit:
     """One connection's. A session begins with the first request that is let in, and ends with the connection."""
 
-    __slots__ = ("_began_at", "_bytes_in", "_bytes_out", "_house", "_requests", "facts", "holder")
+    __slots__ = ("_began_at", "_bytes_in", "_bytes_out", "_counters", "_house", "_http", "_requests", "facts", "holder")
 
     def __init__(self, house: House, facts: LoginFacts) -> None:
         self.facts = facts
         self._house = house
+        self._http = house.http
+        self._counters = house.counters
         self.holder: Pass | None = None
         self._began_at = 0.0
         self._requests = self._bytes_in = self._bytes_out = 0
@@ -53,9 +55,9 @@ class Visit:
 
     def answered(self, exchange: Exchange) -> None:
         """A request is done."""
-        http, counters = self._house.http, self._house.counters
+        http, counters = self._http, self._counters
         http.requests += 1
-        http.answers[exchange.status] = http.answers.get(exchange.status, 0) + 1
+        http.answers[exchange.status] += 1
         body, sent = exchange.body, exchange.sent
         received = len(exchange.small) if body is None else body.size
         counters.bytes_to_upstream += received
@@ -67,14 +69,14 @@ class Visit:
             self._write_down(exchange, received)
 
     def _write_down(self, exchange: Exchange, received: int) -> None:
-        plan = exchange.plan
+        way = exchange.way
         body = exchange.body
         known = b"".join(body.parts[:2]) if isinstance(body, MemoryBody) else exchange.small
         self._house.log.on_request(
             RequestDone(
                 facts=self.facts,
                 method=exchange.method.decode("ascii", "replace"),
-                names={} if plan is None else self._house.engine.facts(exchange.head, plan, known[:KNOWN_BYTES]),
+                names={} if way is None else self._house.engine.facts(exchange.head, way.plan, known[:KNOWN_BYTES]),
                 status=exchange.status,
                 bytes_to_client=exchange.sent,
                 bytes_to_upstream=received,

@@ -20,7 +20,7 @@ from proxy.http.model import Verdict
     ],
 )
 def test_an_error_that_repeats_what_was_searched_for_is_the_clients(body: bytes) -> None:
-    assert OpensearchEngine().judge(ResponseHead(400, b"Bad Request", []), body) is Verdict.TAKEN
+    assert OpensearchEngine().judge(ResponseHead(400, b"HTTP/1.1 400 Bad Request\r\n", 0), body) is Verdict.TAKEN
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_an_error_that_repeats_what_was_searched_for_is_the_clients(body: bytes)
     ],
 )
 def test_the_words_of_aws_are_about_our_signature(body: bytes, verdict: Verdict) -> None:
-    assert OpensearchEngine().judge(ResponseHead(403, b"Forbidden", []), body) is verdict
+    assert OpensearchEngine().judge(ResponseHead(403, b"HTTP/1.1 403 Forbidden\r\n", 0), body) is verdict
 
 
 def test_a_collections_gate_says_so_in_a_header_whatever_the_body() -> None:
-    head = ResponseHead(403, b"Forbidden", [b"x-aoss-response-hint: X01:gw-helper-deny"])
+    head = ResponseHead(403, b"HTTP/1.1 403 Forbidden\r\n", 0, b"x-aoss-response-hint: X01:gw-helper-deny\r\n")
     body = b'{"status":403,"request-id":"r","error":{"reason":"403 Forbidden","type":"Forbidden"}}'
     assert OpensearchEngine().judge(head, body) is Verdict.REJECTED
