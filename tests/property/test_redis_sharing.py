@@ -227,7 +227,7 @@ def test_noise_is_a_violation_of_the_client_and_nothing_else(data: bytes, draw: 
 
 
 LINES = [b"+OK\r\n", b"-ERR no\r\n", b":-12\r\n", b"_\r\n", b",1.5\r\n", b"#t\r\n", b"(1234567890123456789012\r\n"]
-ODD = [b"+a\rb\r\n", b"$-1\r\n", b"*-1\r\n", b"+\r\n", b"*0\r\n", b"%0\r\n", b"+" + b"x" * 300 + b"\r\n"]
+ODD = [b"+a\rb\r\n", b"+a:1\r\n", b"$-1\r\n", b"*-1\r\n", b"+\r\n", b"*0\r\n", b"%0\r\n", b"+" + b"x" * 300 + b"\r\n"]
 
 
 def sized(kind: bytes) -> st.SearchStrategy[bytes]:

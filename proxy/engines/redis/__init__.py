@@ -39,8 +39,14 @@ server are answered in their turn, which a `fence` finds. AWS ends a login after
 before, between two commands, outside MULTI. What cannot be renewed is ended just before AWS would: a RESP2 connection
 that stays subscribed, a blocking command that never returns, a MULTI that never ends.
 
+Where the listener multiplexes, clients of one workload, user and protocol version share a connection. Each is permitted
+for itself and then hears what the shared login has heard. Only commands that are known to have one answer and no effect
+on the connection go over it; a client that says any other gets a connection of its own from there on, as above. A shared
+login is not renewed: another takes its place.
+
 `wire` holds the bytes, `login` AUTH and HELLO, `handshake` the client half, `upstream` the other half and the probe,
-`scanner`, `fence` and `guard` the session, `refusals` how no is said.
+`session` what a login ends in, `scanner`, `fence` and `guard` a connection of its own, `shareable`, `sharing` and `replies`
+a shared one, `patterns` what reads short messages, `refusals` how no is said.
 """
 
 from __future__ import annotations
