@@ -161,6 +161,8 @@ async def proxy_stage(
             async with asyncio.timeout(20):
                 await listener.drain(0)
                 await running
+                for peer in upstreams:
+                    peer.close()  # some never read, and so never see that we close
                 await trunks.aclose()
 
 

@@ -7,6 +7,7 @@ anything   shares                     !why...   needs a connection of its own
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -57,9 +58,6 @@ class ToySharer:
                 case b".":
                     return [*steps, Leave()]
                 case b"%":
-                    if steps:  # what came before counts
-                        self._begun = b"\n".join([*lines[number:], self._begun])
-                        return steps
                     raise PeerViolation(Side.CLIENT, "a toy never says %")
                 case b"@":
                     raise ZeroDivisionError
@@ -141,3 +139,15 @@ async def answer(peer: Peer) -> None:
         *lines, begun = (begun + data).split(b"\n")
         await peer.send(b"".join(b"=" + line + b"\n" for line in lines))
     await peer.finish()
+
+
+async def by_hand(peer: Peer) -> None:
+    """The database: what the test makes `Stage.upstreams` say."""
+    await asyncio.Event().wait()
+
+
+async def ask(client: Peer, *lines: bytes) -> None:
+    """Send requests in one go, and take exactly their answers."""
+    await client.send(b"".join(line + b"\n" for line in lines))
+    wanted = b"".join(b"=" + line + b"\n" for line in lines)
+    assert await client.exactly(len(wanted)) == wanted

@@ -1,8 +1,8 @@
 """One client of a shared connection: what it says goes to its engine's Sharer, and what that lets through goes out.
 
 Requests and answers stay in order: what cannot be carried out yet (a goodbye, a connection of its own, or a request
-while the shared connection is being replaced) waits until every earlier request is answered, and nothing is read from
-the client meanwhile.
+while the shared connection is being replaced) waits until every earlier request is answered, and what the client says
+meanwhile waits behind it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from tollbridge.reasons import Reason
 
 HOLD_STEPS: Final = 16
 """On a client: what it said before waits to be carried out."""
+
+BEHIND_LIMIT: Final = 64 * 1024
+"""Kept of what a client says behind what waits, before it is read no further. Until then its end is noticed."""
 
 UNSENT_LIMIT: Final = 1024 * 1024
 """Answers kept for a client that does not read them, before those behind them have to wait."""
@@ -81,7 +84,7 @@ class Seat:
         self._free = False
         """Whole requests can go out at once: nothing waits, nothing is kept, and the trunk takes them."""
         self._behind = bytearray()
-        """Arrived behind what waits. At most what one read held, because reading has stopped."""
+        """Arrived behind what waits: at most BEHIND_LIMIT and one read."""
         self._eof = False
         self._tries = 0
 
@@ -139,11 +142,11 @@ class Seat:
             self._crash(fault)
         if self.over:
             return
-        if self.steps:
-            self.client.hold(HOLD_STEPS)
-        else:
-            self._free = self._trunk is not None and self._trunk.open and not self._sharer.kept
+        self._free = not self.steps and self._trunk is not None and self._trunk.open and not self._sharer.kept
+        if len(self._behind) < BEHIND_LIMIT:
             self.client.release(HOLD_STEPS)
+        else:
+            self.client.hold(HOLD_STEPS)
 
     def end(self, refusal: Refused) -> None:
         """End it now, with the protocol's goodbye where it cannot land inside an answer."""

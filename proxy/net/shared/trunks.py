@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from proxy.errors import PeerViolation, Refused, Side
+from proxy.errors import PeerClosed, PeerViolation, Refused, Side
 from proxy.model import Location
 from proxy.multiplex import SharedLogin
 from proxy.net.channel import LINGER_SECONDS
@@ -138,8 +138,11 @@ class Trunks:
             self._gone(trunk, made.release)
         else:
             made.link.when_closed(partial(self._gone, trunk, made.release))
+        if made.link.ended:
+            trunk.close(Refused(Reason.UPSTREAM_CLOSED, ""))
+            raise PeerClosed(Side.UPSTREAM, "the server closed the connection right behind the login")
         if trunk.ended:
-            raise PeerViolation(Side.UPSTREAM, "the server ended its connection, or said more than the login asked for")
+            raise PeerViolation(Side.UPSTREAM, "the server said more than its login asked for")
         if self._closing:
             refusal = Refused(Reason.DRAINING, "the proxy is shutting down: connect again")
             trunk.close(refusal)
