@@ -21,7 +21,8 @@ MOST: Final = 64
 PUSH: Final = b">"
 """A message that answers nothing. None can come where nobody has subscribed to anything."""
 
-_LONG_VALUE: Final = re.compile(rb"\$([1-9][0-9]{2,11})\r\n").match
+_HEAD: Final = re.compile(rb"(?:\$([1-9][0-9]{2,11})|([*~%])(0|[1-9][0-9]{0,4}))\r\n").match
+"""Of a long value, or of an answer that holds others."""
 
 Match = Callable[[bytes, int], "re.Match[bytes] | None"]
 Rungs = tuple[tuple[int, Match], ...]
@@ -72,18 +73,26 @@ class RedisAnswers:
         return at, count
 
     def _short(self, data: bytes, at: int, count: int) -> tuple[int, int]:
-        """Past answers that are whole and hold no others, `count` at most: where they end and how many are left."""
-        while count:
-            for size, match in self._ladder[min(count, MOST)]:
-                while count >= size and (found := match(data, at)) is not None:
-                    at = found.end()
-                    count -= size
-            value = _LONG_VALUE(data, at) if count else None
-            if value is None:
-                break
-            ends = value.end() + int(value[1]) + 2
-            if ends > len(data):
-                break
+        """Past whole answers that hold none but short ones, `count` at most: where they end and how many are left."""
+        while True:
+            at, count = self._climb(data, at, count)
+            head = _HEAD(data, at) if count else None
+            if head is None:
+                return at, count
+            value, kind, elements = head.groups()
+            if value is not None:
+                ends, left = head.end() + int(value) + 2, 0
+            else:
+                ends, left = self._climb(data, head.end(), int(elements) * (2 if kind == b"%" else 1))
+            if left or ends > len(data):
+                return at, count
             at = ends
             count -= 1
+
+    def _climb(self, data: bytes, at: int, count: int) -> tuple[int, int]:
+        """The same of short answers alone."""
+        for size, match in self._ladder[min(count, MOST)]:
+            while count >= size and (found := match(data, at)) is not None:
+                at = found.end()
+                count -= size
         return at, count

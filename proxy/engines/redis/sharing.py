@@ -42,6 +42,8 @@ NOTHING: Final = Command((), 0)
 SHORTEST: Final = 6
 """Bytes of an argument: `$0` and two ends of lines."""
 
+_HEAD: Final = re.compile(rb"\*([1-9][0-9]{0,4})\r\n(?=\$([1-9][0-9]?)\r\n)").match
+"""How most commands begin; `enter` knows what the others mean."""
 _LENGTH: Final = re.compile(rb"\$(0|[1-9][0-9]{0,4})\r\n").match
 """Most lengths; `read_bulk_length` knows what the others mean."""
 
@@ -92,18 +94,22 @@ class Walk:
 def enter(data: bytes, begins: int) -> Walk | str | None:
     """The command whose first byte is at `begins`, why it needs a connection of its own, or None until it has a name.
     Raises PeerViolation."""
-    if data[begins] != 0x2A:
+    if (found := _HEAD(data, begins)) is not None:
+        count, at, length = int(found[1]), found.end(), int(found[2])
+        named = at + len(found[2]) + 3
+    elif data[begins] != 0x2A:
         return INLINE
-    head = read_line(data, begins, CLIENT)
-    if head is None:
-        return None
-    count, at = number(head[0][1:], CLIENT), head[1]
-    if count <= 0:
-        return Walk(b"", 0, 0, at - begins)
-    bulk = read_bulk_length(data, at)
-    if bulk is None:
-        return None
-    length, named = bulk
+    else:
+        head = read_line(data, begins, CLIENT)
+        if head is None:
+            return None
+        count, at = number(head[0][1:], CLIENT), head[1]
+        if count <= 0:
+            return Walk(b"", 0, 0, at - begins)
+        bulk = read_bulk_length(data, at)
+        if bulk is None:
+            return None
+        length, named = bulk
     if length > NAME_LIMIT:
         return OTHER
     if named + length > len(data):
