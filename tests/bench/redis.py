@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.sandbox import Sandbox
-from deploy.sandbox.bridge import Bridge
+from deploy.sandbox.bridge import Bridge, Change
 from deploy.sandbox.commands import free_port
 from deploy.sandbox.world import World
 from tests.bench import envoy_venv
@@ -21,6 +21,7 @@ from tests.bench.report import Bench, Figures, Goal
 from tests.bench.runner import Options, Plan, client, number, run
 
 DATABASE = "cache"
+MULTIPLEXED = "cache-multiplexed"
 USER = "passworduser"
 CLIENTS = (8, 50)
 """As many as with the other databases, and redis-benchmark's own default, which suits whoever merges clients."""
@@ -28,7 +29,8 @@ KEYS = 1000
 CPU = "CPU us/request"
 PEER, OPAQUE_PEER, PLAIN_PEER = "envoy", "envoy, opaque", "nutcracker"
 NOTE = (
-    f"{PEER} merges all clients into one connection to the server; {PLAIN_PEER} too, and it has no TLS and no user "
+    f"{PEER} merges all clients into one connection to the server, as tollbridge does for one workload's where its "
+    f"listener says `multiplex`; {PLAIN_PEER} merges too, and it has no TLS and no user "
     f"names: it speaks plain to Valkey's unix socket, as a user without a password; {OPAQUE_PEER} is its tcp_proxy, "
     "which keeps clients apart and looks at nothing they say: they log in themselves"
 )
@@ -50,9 +52,10 @@ class RedisContender(Contender):
 
 def measure(directory: Path, options: Options) -> list[Bench]:
     """GET and SET, one request per round trip and 16."""
+    port = free_port()
     with (
         Sandbox(directory / "sandbox", engine_names=("valkey",)) as world,
-        Bridge(world, directory / "bridge") as bridge,
+        Bridge(world, directory / "bridge", change_proxy=_also_multiplexed(port), ports={MULTIPLEXED: port}) as bridge,
         _envoy(world, directory) as envoy,
         _opaque_envoy(world, directory) as opaque,
         _nutcracker(world, directory) as nutcracker,
@@ -62,8 +65,9 @@ def measure(directory: Path, options: Options) -> list[Bench]:
             nutcracker,
             envoy,
             opaque,
-            _tollbridge(bridge, tls=False),
+            _tollbridge(bridge),
             _tollbridge(bridge, tls=True),
+            _tollbridge(bridge, door=MULTIPLEXED),
         ]
         for contender in contenders:
             _check(contender)
@@ -116,11 +120,22 @@ def _login(world: World) -> tuple[str, ...]:
     return ("--user", USER, "-a", world.password_users[USER])
 
 
-def _tollbridge(bridge: Bridge, *, tls: bool) -> RedisContender:
-    options = ["-p", str(bridge.ports[DATABASE])]
+def _also_multiplexed(port: int) -> Change:
+    """One more door to the same database, whose clients share a connection."""
+
+    def change(document: dict[str, Any]) -> None:
+        listeners = document["listeners"]
+        own = next(row for row in listeners if row["name"] == DATABASE)
+        listeners.append({**own, "name": MULTIPLEXED, "address": f"127.0.0.1:{port}", "redis": {"multiplex": True}})
+
+    return change
+
+
+def _tollbridge(bridge: Bridge, *, door: str = DATABASE, tls: bool = False) -> RedisContender:
+    options = ["-p", str(bridge.ports[door])]
     if tls:
         options += ["--tls", "--cacert", bridge.file("mesh-ca.crt")]
-    name = "tollbridge" + (", TLS" if tls else "")
+    name = "tollbridge" + (", TLS" if tls else "") + (", multiplexed" if door == MULTIPLEXED else "")
     return RedisContender(name=name, options=tuple(options), pid=proxy_pid(bridge))
 
 

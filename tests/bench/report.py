@@ -13,6 +13,8 @@ Figures = dict[str, float]
 """What one round of one contender came to: figure and unit -> number."""
 
 OURS, STRAIGHT = "tollbridge", "direct"
+TLS = ", TLS"
+"""In the name of a contender that has TLS on the client's side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,7 @@ class Bench:
         """tollbridge against its peers, figure by figure: with TLS to the client against those that have it too."""
         lines: list[str] = []
         for ours in (name for name in self.rounds if name.startswith(OURS)):
-            kind = ours.removeprefix(OURS)
-            others = [name for name in self.rounds if self._is_peer(name, kind)]
+            others = [name for name in self.rounds if self._is_peer(name, ours)]
             for figure in figures:
                 mine = self.median(ours, figure)
                 for other in others:
@@ -68,10 +69,10 @@ class Bench:
         return lines
 
     @staticmethod
-    def _is_peer(name: str, kind: str) -> bool:
+    def _is_peer(name: str, ours: str) -> bool:
         if name.startswith(OURS):
             return False
-        return name == STRAIGHT or (name.endswith(kind) if kind else ", TLS" not in name)
+        return name == STRAIGHT or (TLS in name) == (TLS in ours)
 
     def _goal(self, peer: str, figure: str, ratio: float) -> str:
         for goal in self.goals:

@@ -46,7 +46,9 @@ def together(door: Door, request: Request, login: str) -> Script[tuple[bytes, Sh
     )
     if hello.name is not None and not is_name(hello.name):
         raise UpstreamError(BAD_NAME)
-    shared = yield from share(grant, kind=version.decode(), log_in=lambda: _log_in(door, request, version))
+    # Another listener may renew its logins at other times.
+    kind = f"RESP{version.decode()}, {_life(door):g} s"
+    shared = yield from share(grant, kind=kind, log_in=lambda: _log_in(door, request, version))
     yield from note("multiplexed", "yes")
     sharer = RedisSharer(
         version=version,
@@ -88,4 +90,8 @@ def _names(*names: str) -> frozenset[bytes]:
 
 
 def _schedule(door: Door, seed: bytes, *, since: datetime) -> Schedule:
-    return Schedule(life_seconds=door.login_seconds or LOGIN_SECONDS, spread=seed[0] / 255, since=since)
+    return Schedule(life_seconds=_life(door), spread=seed[0] / 255, since=since)
+
+
+def _life(door: Door) -> float:
+    return door.login_seconds or LOGIN_SECONDS

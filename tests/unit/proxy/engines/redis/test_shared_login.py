@@ -76,10 +76,16 @@ def logging_in(version: bytes, door: Door = MULTIPLEX) -> Playbook[SharedLogin]:
 def test_a_client_hears_what_it_would_hear_alone(said: bytes, kind: str, hears: bytes) -> None:
     """The server's greeting to the shared login, +OK, or nothing; it is permitted for itself, and dials nothing."""
     book, share = joined(said)
-    assert (share.grant, share.kind) == (GRANT, kind)
+    assert (share.grant, share.kind) == (GRANT, f"RESP{kind}, 43200 s")
     assert book.sent(CLIENT) == hears
     shared(book)
     assert book.notes == {"multiplexed": "yes"}
+
+
+def test_listeners_that_renew_logins_at_other_times_do_not_share() -> None:
+    _, usual = joined(GET)
+    _, brief = joined(GET, replace(MULTIPLEX, login_seconds=5.0))
+    assert usual.kind != brief.kind
 
 
 def test_what_it_said_behind_its_login_is_left_for_the_relay() -> None:
