@@ -19,7 +19,7 @@ ANSWERS = {
     "no list": b"*-1\r\n",
     "an empty list": b"*0\r\n",
     "a list": b"*3\r\n:1\r\n*1\r\n$200\r\n" + b"v" * 200 + b"\r\n+OK\r\n",
-    "a list of texts whose ends look like answers": b"*3\r\n+a:1\r\n-x+y\r\n$2\r\n:1\r\n",
+    "a list of texts whose ends look like answers": b"*3\r\n+a$3\r\n+bc\r\n$2\r\n:1\r\n",
     "a null": b"_\r\n",
     "a double": b",1.5\r\n",
     "a boolean": b"#t\r\n",
