@@ -5,6 +5,7 @@ What `test_redis_clients` claims of a door whose clients have a connection each 
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
@@ -18,6 +19,7 @@ import redis
 
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
+from proxy.engines.redis.shareable import KNOWN, SHAREABLE
 from tests.e2e.clients import audit_line, run
 from tests.e2e.conftest import Leaks, assert_kept_secrets
 from tests.e2e.test_redis_clients import (
@@ -187,6 +189,19 @@ def test_what_needs_a_connection_of_its_own_gets_one_and_says_why(cache_bridge: 
     notes = {"multiplexed": "yes", "pinned": "multi"}
     assert audit_line(cache_bridge, "proxy", after=audited, event="session.end", notes=notes)["ended_by"] == "client"
     assert metric(cache_bridge, "tollbridge_proxy_multiplexed_pins_total") >= 1
+
+
+def test_the_server_itself_says_that_what_shares_neither_waits_nor_concerns_a_connection(caches: World) -> None:
+    """By the flags of its commands; and a command that it has and our lists have not is found here."""
+    flags = {row[0].encode(): set(row[2]) for row in json.loads(server_side(caches, "--json", "command"))}
+    assert not flags.keys() - KNOWN
+    shared = flags.keys() & SHAREABLE
+    assert len(shared) > 180
+    scripts = {name for name in shared if name.startswith((b"eval", b"fcall"))}
+    for name in shared:
+        assert not flags[name] & {"blocking", "admin", "no_auth", "no_multi", "asking"}, name
+        assert "noscript" not in flags[name] or name in scripts, name
+        assert "pubsub" not in flags[name] or name in {b"publish", b"spublish"}, name
 
 
 def test_a_blocking_pop_of_one_lets_all_others_go_on(cache_bridge: Bridge) -> None:
