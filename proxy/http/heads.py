@@ -62,38 +62,33 @@ class BadHttp(PeerViolation):
 class RequestHead:
     """A request without its body. Bytes are as the client wrote them, without blanks around."""
 
-    # Defaults of the class: most requests set five of them, and this is made for each.
-    host: bytes = b""
-    content_type: bytes = b""
-    amz_target: bytes = b""
-    authorization: bytes = b""
-    length: int = 0
-    """Bytes of the body, unless `chunked`."""
-    chunked: bool = False
-    keep_alive: bool = True
-    expects_continue: bool = False
-    upgrade: bytes = b""
-    browser: bool = False
-    """A page in a browser sent it."""
-    minor: int = 1
-    """HTTP/1.`minor`."""
-    kept: bytes = b""
-    """Whole header lines that go on, each with its CR LF."""
+    __slots__ = (
+        "amz_target", "authorization", "browser", "chunked", "content_type", "expects_continue", "host", "keep_alive",
+        "kept", "length", "method", "minor", "size", "target", "upgrade",
+    )  # fmt: skip
 
-    def __init__(self, method: bytes, target: bytes, size: int) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, first: tuple[bytes, bytes, int], size: int) -> None:
+        """`first`: method, target and minor version."""
+        self.method, self.target, self.minor = first
         self.size = size
         """Bytes of the head, its empty line among them."""
+        self.host = self.content_type = self.amz_target = self.authorization = b""
+        self.length = 0
+        """Bytes of the body, unless `chunked`."""
+        self.chunked = False
+        self.keep_alive = self.minor == 1
+        self.expects_continue = False
+        self.upgrade = b""
+        self.browser = False
+        """A page in a browser sent it."""
+        self.kept = b""
+        """Whole header lines that go on, each with its CR LF."""
 
 
 class ResponseHead:
     """A response without its body."""
 
-    length: int | None = None
-    """As Content-Length says; None where it is missing."""
-    chunked: bool = False
-    keep_alive: bool = True
+    __slots__ = ("chunked", "keep_alive", "kept", "length", "line", "size", "status")
 
     def __init__(self, status: int, line: bytes, size: int, kept: bytes = b"") -> None:
         self.status = status
@@ -103,6 +98,10 @@ class ResponseHead:
         """Bytes of the head, its empty line among them."""
         self.kept = kept
         """Whole header lines that go on, each with its CR LF."""
+        self.length: int | None = None
+        """As Content-Length says; None where it is missing."""
+        self.chunked = False
+        self.keep_alive = True
 
     @property
     def phrase(self) -> bytes:
@@ -170,15 +169,14 @@ def read_request(data: bytes, scanned: int = 0) -> RequestHead | None:
 
     `scanned`: so many bytes were looked at before, and do not hold the head's end.
     """
-    layouts = _CLIENT.layouts
-    for layout in layouts.known if not scanned else ():
+    for layout in _CLIENT.layouts.known if not scanned else ():
         match = layout.match(data, 0, _HEAD_END)
         if match is not None:
             line, host, content_type, amz_target, authorization, length, *kept = match.group(*layout.fields)
-            method, target, minor = _request_lines.get(line) or _request_line(line)
-            if not minor:
+            first = _request_lines.get(line) or _request_line(line)
+            if not first[2]:
                 break
-            head = RequestHead(method, target, match.end())
+            head = RequestHead(first, match.end())
             head.host = host
             head.content_type = content_type
             head.amz_target = amz_target
@@ -187,8 +185,6 @@ def read_request(data: bytes, scanned: int = 0) -> RequestHead | None:
                 head.length = int(length)
             head.kept = b"".join(kept)
             head.keep_alive = layout.stays
-            if layout is not layouts.known[0]:
-                layouts.used(layout)
             return head
     end = data.find(_EMPTY_LINE, scanned)
     return parse_request(data[:end]) if 0 <= end <= HEAD_LIMIT else None
@@ -197,10 +193,8 @@ def read_request(data: bytes, scanned: int = 0) -> RequestHead | None:
 def parse_request(data: bytes) -> RequestHead:
     """A request's head, given without its empty line, line by line. Raises BadHttp."""
     lines = _lines(data, Side.CLIENT)
-    method, target, minor = _request_lines.get(lines[0]) or _request_line(lines[0])
-    head = RequestHead(method, target, len(data) + len(_EMPTY_LINE))
-    if not minor:
-        head.minor, head.keep_alive = 0, False
+    first = _request_lines.get(lines[0]) or _request_line(lines[0])
+    head = RequestHead(first, len(data) + len(_EMPTY_LINE))
     meanings, found, kept = _sorted(lines, _CLIENT)
     head.content_type, head.amz_target = found[CONTENT_TYPE] or b"", found[AMZ_TARGET] or b""
     head.authorization, head.upgrade = found[AUTHORIZATION] or b"", (found[UPGRADE] or b"").lower()
@@ -209,7 +203,7 @@ def parse_request(data: bytes) -> RequestHead:
     if (connection := found[CONNECTION]) is not None:
         head.keep_alive = _connection(connection, head.keep_alive, kept)
     head.kept = _joined(kept)
-    if minor:
+    if head.minor:
         _CLIENT.lay_out(lines, meanings)
     return head
 
@@ -284,8 +278,7 @@ def _frame(head: RequestHead, found: list[bytes | None]) -> None:
 
 def read_response(data: bytes, scanned: int = 0) -> ResponseHead | None:
     """As `read_request`."""
-    layouts = _UPSTREAM.layouts
-    for layout in layouts.known if not scanned else ():
+    for layout in _UPSTREAM.layouts.known if not scanned else ():
         match = layout.match(data, 0, _HEAD_END)
         if match is not None:
             first, length, *kept = match.group(*layout.fields)
@@ -296,8 +289,6 @@ def read_response(data: bytes, scanned: int = 0) -> ResponseHead | None:
             if length:
                 head.length = int(length)
             head.keep_alive = layout.stays
-            if layout is not layouts.known[0]:
-                layouts.used(layout)
             return head
     end = data.find(_EMPTY_LINE, scanned)
     return parse_response(data[:end]) if 0 <= end <= HEAD_LIMIT else None

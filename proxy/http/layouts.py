@@ -21,9 +21,9 @@ LAID_OUT_LINES: Final = 40
 """Header lines of a head that is laid out. SDKs send some 12."""
 
 LAID_OUT_BYTES: Final = 1024
-"""Of its names."""
+"""Of its names, and of its Connection line."""
 
-SIGHTINGS: Final = 8
+SIGHTINGS: Final = 32
 """Of an order before it is laid out. An expression costs as much as reading a hundred heads line by line, and clients
 may come with a new order each time."""
 
@@ -59,7 +59,7 @@ class Layout:
             kept = meaning == KEEP
             if meaning == CONNECTION:
                 expression.append(re.escape(connection))
-            elif kept or meaning == DROP or meaning not in wanted:
+            elif kept or meaning == DROP:
                 expression.append(re.escape(name) + b":" + _ANYTHING)
             else:
                 expression.append(re.escape(name) + (_NUMBER if meaning == CONTENT_LENGTH else _VALUE))
@@ -80,27 +80,22 @@ class Layouts:
     def __init__(self, wanted: tuple[int, ...]) -> None:
         """`wanted`: whose values are for us."""
         self.known: list[Layout] = []
-        """The one used last first."""
+        """The one learnt last first."""
         self._wanted = wanted
         self._sightings: dict[tuple[bytes, ...], int] = {}
 
     def saw(self, names: list[bytes], meanings: list[int], connection: bytes) -> None:
         """A head was read and found good, and another with these names would be read the same. `connection`: its whole
         line of this name, or nothing."""
-        if len(names) > LAID_OUT_LINES or sum(map(len, names)) > LAID_OUT_BYTES:
-            return
         key, sightings = (connection, *names), self._sightings
+        if len(names) > LAID_OUT_LINES or sum(map(len, key)) > LAID_OUT_BYTES:
+            return
         if len(sightings) >= _SIGHTINGS_LIMIT and key not in sightings:
             sightings.clear()
         sightings[key] = sightings.get(key, 0) + 1
         if sightings[key] % SIGHTINGS == 0 and all(layout.key != key for layout in self.known):
             self.known.insert(0, Layout(key, meanings, self._wanted))
             del self.known[LAYOUTS_LIMIT:]
-
-    def used(self, layout: Layout) -> None:
-        """The next head probably has this order too."""
-        self.known.remove(layout)
-        self.known.insert(0, layout)
 
     def forget(self) -> None:
         """As in a new process."""

@@ -13,7 +13,7 @@ from proxy.http.model import HttpRefused, Verdict
 from proxy.net.http.bodies import Body, StreamBody
 from proxy.net.http.passes import Pass, Way
 from proxy.net.http.stamps import SKEW_LIMIT
-from proxy.net.http.upstream import Upstream
+from proxy.net.http.upstream import BODILESS_STATUSES, Upstream
 from proxy.sigv4 import NoKey, payload_hash
 from tollbridge.reasons import Reason
 
@@ -36,21 +36,14 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """Implements `upstream.Answered`, `pool.Waiter` and `passes.Waiter`."""
 
-    # Defaults of the class: one of these is made for each request, and most never leave them.
-    holder: Pass | None = None
+    # Defaults of the class are for what most requests never touch: one of these is made for each.
     way: Way | None = None
-    payload: bytes = b""
-    """The body's hash, as it is signed."""
     sent: int = 0
     status: int = 0
     wait_until: float = 0.0
     began_at: float = 0.0
-    answering: bool = False
-    """The client has seen the beginning of an answer."""
-    ended: bool = False
     small: bytes = b""
     """The body, where it is small."""
-    body: Body | None = None
     _complete: bool = False
     _chunks: bool = False
     _upstream: Upstream | None = None
@@ -65,6 +58,13 @@ class Exchange:
         self.client = client
         self.head = head
         self.method = head.method
+        self.holder: Pass | None = None
+        self.body: Body | None = None
+        self.payload = b""
+        """The body's hash, as it is signed."""
+        self.answering = False
+        """The client has seen the beginning of an answer."""
+        self.ended = False
 
     def run(self, body: bytes) -> None:
         """The request is complete, and small."""
@@ -122,7 +122,7 @@ class Exchange:
         if not self._complete:
             client.take_body(unsigned=way.lane.unsigned)
             return
-        pool = way.lane.pool
+        pool = way.pool
         upstream = pool.take()
         if upstream is None:
             client.awaits_answer()
@@ -136,9 +136,7 @@ class Exchange:
         if self.ended or way is None:
             return False
         small, body = self.small, self.body
-        payload = self.payload
-        if not payload:
-            payload = self.payload = payload_hash(small)
+        payload = self.payload = self.payload or payload_hash(small)
         try:
             envelope = way.envelope(head, payload)
         except NoKey as date:
@@ -157,12 +155,16 @@ class Exchange:
         upstream.link.write(b"".join((envelope.head, envelope.signature(payload), b"\r\n", head.kept, framing, small)))
         self.client.awaits_answer()
         if body is not None:
-            upstream.uploading = True
-            if isinstance(body, StreamBody):
-                body.attach(upstream)
-            else:
-                self.client.house.pools.spawn(lambda: self._upload(upstream, body), "upload")
+            self._send(body, upstream)
         return True
+
+    def _send(self, body: Body, upstream: Upstream) -> None:
+        """A body that is too large to go with its head."""
+        upstream.uploading = True
+        if isinstance(body, StreamBody):
+            body.attach(upstream)
+        else:
+            self.client.house.pools.spawn(lambda: self._upload(upstream, body), "upload")
 
     def unconnected(self, refusal: Refused) -> None:
         """There is no way to the host."""
@@ -213,12 +215,10 @@ class Exchange:
         self.sent = len(body)
         self.answering = True
         client = self.client
-        if self.method == b"HEAD":
-            framing = b"\r\n" if head.length is None else b"Content-Length: %d\r\n\r\n" % head.length
-        elif head.status == 204 or head.status == 304:
+        if head.length is None or head.status in BODILESS_STATUSES:
             framing = b"\r\n"
-        else:
-            framing = b"Content-Length: %d\r\n\r\n" % len(body)
+        else:  # of the body that a HEAD would have got, too
+            framing = b"Content-Length: %d\r\n\r\n" % head.length
         client.link.write(b"".join((head.line, head.kept, client.connection_line(self.head), framing, body)))
         client.finished()
 
@@ -245,6 +245,7 @@ class Exchange:
         self._upstream = None
         if self._held is not None and self._held_head is not None:
             head, body = self._held_head, b"".join(self._held)
+            head.length = len(body)
             self._held = self._held_head = None
             self.answer(head, body)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,6 @@ class HttpLimits:
 class HttpCounters:
     """Plain numbers, read when scraped."""
 
-    requests: int = 0
     answers: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     """By status, the proxy's own among them."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -70,6 +70,8 @@ class House:
     http: HttpCounters
     budget: Budget
     spool: Budget
+    crashed: Callable[[Exception], None]
+    """Told of our own bugs."""
     tick: float = 0.0
     """The loop's clock when it was last looked at, some tenths of a second ago: exact enough for deadlines."""
     draining: bool = False

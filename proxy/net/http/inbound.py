@@ -29,8 +29,8 @@ HOLD_PIPELINE: Final = 8
 
 INF: Final = float("inf")
 
-# What a connection is at, and so what it means when that takes too long.
-IDLE, HEAD, BODY, ANSWER, STREAM = range(5)
+# What a connection is at, and so what it means when that takes too long. IDLE: between two requests.
+IDLE, HEAD, BODY, ANSWER, STREAM, OVER = range(6)
 
 
 class Inbound:
@@ -65,26 +65,26 @@ class Inbound:
         self._user = self._host = b""
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the client."""
-        if self._closed:
-            return
-        intake = self._intake
-        if intake is not None and not intake.ended:
-            self._body(intake, data)
-        elif self._exchange is None and not self._pending and not self._turning and not self.link.clogged:
-            self._turning = True
-            try:
+        """Bytes of the client. Raises nothing: a bug of ours ends this connection and no other."""
+        try:
+            intake = self._intake
+            if self.phase == IDLE and not self._pending and not self.link.clogged:
+                self._turning = True
                 self._request(data)
-            finally:
                 self._turning = False
-            if self._pending:
-                self._advance()
-        else:
-            self._pending += data
-            if self._exchange is None:
-                self._advance()
-            if len(self._pending) >= PIPELINE_LIMIT:
-                self.link.hold(HOLD_PIPELINE)
+                if self._pending:
+                    self._advance()
+            elif intake is not None and not intake.ended:
+                self._body(intake, data)
+            elif not self._closed:
+                self._pending += data
+                if self._exchange is None:
+                    self._advance()
+                if len(self._pending) >= PIPELINE_LIMIT:
+                    self.link.hold(HOLD_PIPELINE)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self.house.crashed(fault)
+            self.crashed()
 
     def on_eof(self, link: Channel) -> None:
         """The client sends nothing more. What it has asked for is still answered."""
@@ -147,7 +147,9 @@ class Inbound:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self.visit.answered(exchange)
-            exchange.close()
+            exchange.ended = True
+            if exchange.body is not None:
+                exchange.body.close()
         if self.link._twin is not None:
             self.link.part()
         if self._last or self._intake is not None:
@@ -292,13 +294,13 @@ class Inbound:
             message = "websockets are not for services that sign each request"
             self.refuse(Refused(Reason.FEATURE_REFUSED, message))
             return False
-        size = head.length
-        if head.chunked or size > len(rest):
+        more = head.length - len(rest)
+        if more > 0 or head.chunked:
             self._open(exchange, rest)
             return self._exchange is None
-        if size < len(rest):
-            self._pending += rest[size:]
-            rest = rest[:size]
+        if more:
+            self._pending += rest[more:]
+            rest = rest[:more]
         exchange.run(rest)
         return True
 
@@ -368,6 +370,7 @@ class Inbound:
         if self._closed:
             return
         self._closed = True
+        self.phase = OVER
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()

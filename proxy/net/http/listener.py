@@ -91,6 +91,7 @@ class HttpListener:
             http=http,
             budget=Budget(limits.buffer_bytes),
             spool=Budget(limits.spool_bytes),
+            crashed=self._crashed,
         )
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -260,17 +261,8 @@ class HttpListener:
         self._serve(link, facts, peer)
 
     def _serve(self, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> None:
-        inbound = Inbound(self._house, link, facts, peer)
-        self._open[link] = inbound
-
-        def feed(data: bytes) -> None:
-            try:
-                inbound.feed(data)
-            except Exception as fault:  # noqa: BLE001 - a crash harms no other connection
-                self._crashed(fault)
-                inbound.crashed()
-
-        link.serve(inbound, feed)
+        inbound = self._open[link] = Inbound(self._house, link, facts, peer)
+        link.serve(inbound, inbound.feed)
 
     def _crashed(self, fault: Exception) -> None:
         """Our own bug. The message of a foreign exception can hold anything, so only its type and place are logged."""

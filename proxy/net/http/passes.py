@@ -84,21 +84,23 @@ class Lane:
 class Way:
     """How requests go that have the same first line, content type and operation, with one grant."""
 
-    __slots__ = ("_envelope", "_stamp", "lane", "plan")
+    __slots__ = ("_envelope", "_stamp", "_stamps", "lane", "plan", "pool")
 
     def __init__(self, plan: Plan, lane: Lane) -> None:
         self.plan = plan
         self.lane = lane
+        self.pool = lane.pool
+        self._stamps = lane.pool.stamps
         self._stamp: Stamp | None = None
         self._envelope: Envelope | None = None
 
     def envelope(self, head: RequestHead, payload: bytes) -> Envelope:
         """For a request that is sent now; for the next of the same second it is the same. Raises NoKey."""
-        lane, envelope = self.lane, self._envelope
-        stamp = lane.pool.stamps.now()
-        if envelope is None or stamp is not self._stamp or lane.hashes:
-            envelope = self._envelope = lane.envelope(stamp, head, self.plan.target, payload)
-            self._stamp = stamp
+        stamp, envelope = self._stamps.now(), self._envelope
+        if envelope is None or stamp is not self._stamp:
+            envelope = self.lane.envelope(stamp, head, self.plan.target, payload)
+            if not self.lane.hashes:
+                self._envelope, self._stamp = envelope, stamp
         return envelope
 
 

@@ -12,6 +12,8 @@ from proxy.net.channel import Channel
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
 
+BODILESS_STATUSES: Final = frozenset({204, 304})
+
 INTERIM_LIMIT: Final = 16
 """Answers of 1xx before the real one: 100 Continue, now and then a 103. Whoever sends more means never to answer."""
 
@@ -149,18 +151,20 @@ class Upstream:
                 return
             data, scanned = data[head.size :], 0
             if head.status >= 200:
-                break
+                self._answer(exchange, head, data)
+                return
             if head.status == 101:
                 raise BadHttp(Side.UPSTREAM, "the server switches to a protocol that nobody asked for")
             self._interim += 1
             if self._interim > INTERIM_LIMIT:
                 raise BadHttp(Side.UPSTREAM, f"the server sent {INTERIM_LIMIT} interim answers and more")
-        self._answer(exchange, head, data)
 
     def _answer(self, exchange: Answered, head: ResponseHead, data: bytes) -> None:
         """The head of the real answer, and what came with it."""
         self._keep = head.keep_alive
-        size = 0 if head.status in (204, 304) or exchange.method == b"HEAD" else head.length
+        size = head.length
+        if head.status in BODILESS_STATUSES or exchange.method == b"HEAD":
+            size = 0
         if size is None and not head.chunked:
             raise BadHttp(Side.UPSTREAM, "the answer says neither its length nor its end, so a cut would go unseen")
         if size is not None and len(data) >= size:

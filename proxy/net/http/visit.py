@@ -55,9 +55,8 @@ class Visit:
 
     def answered(self, exchange: Exchange) -> None:
         """A request is done."""
-        http, counters = self._http, self._counters
-        http.requests += 1
-        http.answers[exchange.status] += 1
+        counters = self._counters
+        self._http.answers[exchange.status] += 1
         body, sent = exchange.body, exchange.sent
         received = len(exchange.small) if body is None else body.size
         counters.bytes_to_upstream += received
@@ -65,7 +64,8 @@ class Visit:
         self._requests += 1
         self._bytes_in += received
         self._bytes_out += sent
-        if exchange.holder is not None and exchange.holder.audited:
+        holder = exchange.holder
+        if holder is not None and holder.audited:
             self._write_down(exchange, received)
 
     def _write_down(self, exchange: Exchange, received: int) -> None:
