@@ -60,6 +60,8 @@ async def test_a_pin_waits_for_the_answers_before_it(ca: TestCa, tmp_path: Path)
         await until(lambda: stage.trunks.connections == 0)
         await client.send(b"e\n")
         assert await own.receive() == b"e\n"
+        own.close()
+        assert await client.to_end() == b""
 
 
 async def test_a_pin_that_is_refused_is_told(ca: TestCa, tmp_path: Path) -> None:
