@@ -75,6 +75,8 @@ def log_in(request: Request, grant: SealedGrant) -> Script[Entered]:
         raise upstream_error(without_password(reply, password))
     if hello is None and reply != b"+OK\r\n":
         raise PeerViolation(UPSTREAM, "upstream answered AUTH with neither +OK nor an error")
+    if hello is not None and reply[:1] not in b"*%":
+        raise PeerViolation(UPSTREAM, "upstream answered HELLO with neither its facts nor an error")
     return Entered(user=grant.user, reply=reply, since=since)
 
 

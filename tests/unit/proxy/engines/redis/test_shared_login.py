@@ -218,3 +218,11 @@ def test_login_names_that_route_mean_the_same_user_later() -> None:
     for user, answer in ((b"app@cache", b"+OK"), (b"app", b"+OK"), (b"other@cache", b"-WRONGPASS")):
         (step,) = sharer.take(encode_command(b"AUTH", user, b"x"))
         assert step.data.startswith(answer)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("version", [b"2", b"3"])
+@pytest.mark.parametrize("said", [b"+OK\r\n", b"+PONG\r\n", b"$2\r\nok\r\n", b">2\r\n+message\r\n+hi\r\n", b"_\r\n"])
+def test_a_greeting_that_is_none_ends_the_login(version: bytes, said: bytes) -> None:
+    """Taken for one, it would leave the real one to be the first client's first answer, and so on for all."""
+    book = logging_in(version).upstream(said)
+    assert "HELLO" in str(book.raises(PeerViolation))
