@@ -190,6 +190,8 @@ class Driver:
                 reply = await self._perform(effect)
             except (Refused, PeerViolation) as expected:
                 error = expected
+                if isinstance(expected, Refused) and expected.decision_id:  # of a shared login that was made for this
+                    self._facts = replace(self._facts, decision_id=expected.decision_id)
             except Exception:
                 self._say(script, Refused(Reason.INTERNAL, "internal error in the proxy: its log has the details"))
                 raise
@@ -238,6 +240,7 @@ class Driver:
                 return await self._sign_challenge(effect)
             case Share():
                 trunk = await self.joining.join(effect, self.asked, self._grant, self._seconds_left())
+                self._vault.clear()  # it reveals nothing while it shares, and may join again as often as servers leave
                 self.place = trunk.place
                 return trunk.login
             case Locate(database):

@@ -198,6 +198,7 @@ class Listener:
                 client_tls=self._client_tls,
                 admit_ungranted=self._admission(source),
             )
+            driver.joining.longest = lambda database: self._limits_of(database).max_session_seconds
             connection = _Connection(driver)
             self._connections.add(connection)
             self._counters.connections_open += 1
@@ -312,8 +313,11 @@ class Listener:
             )
         )
 
+    def _limits_of(self, database: str) -> SessionLimits:
+        return self._database_limits.get(database, self._session_limits)
+
     def _session(self, driver: Driver, outcome: Established | Shared) -> Relay | SharedSession:
-        limits = self._database_limits.get(driver.facts.database, self._session_limits)
+        limits = self._limits_of(driver.facts.database)
         if isinstance(outcome, Shared):
             seconds = self._limits.handshake_seconds
             return SharedSession(driver, outcome, services=self._services, limits=limits, login_seconds=seconds)

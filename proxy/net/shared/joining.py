@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final, Protocol
 
 from proxy.errors import LocalFault, Refused
@@ -49,6 +51,8 @@ class Joining:
         self._services = services
         self._new_maker = new_maker
         self._last: tuple[RequestGrant, Share] | None = None
+        self.longest: Callable[[str], float | None] = lambda database: None
+        """A database's name -> seconds that sessions may last (`max_session_seconds`)."""
         self.trunk: Trunk | None = None
         """What was joined last."""
 
@@ -64,6 +68,7 @@ class Joining:
             db_name=asked.db_name,
             location=grant.location,
             kind=effect.kind,
+            longest_seconds=self.longest(asked.database),
         )
         self.trunk = await self._services.trunks.join(key, lambda: self._make(key, effect.log_in, seconds))
         return self.trunk
@@ -103,6 +108,8 @@ class Joining:
                 f"database {key.database!r} was registered at another endpoint, or with other TLS facts, while this "
                 "login was under way: connect again",
             )
-        return LoggedIn(
-            link=maker.upstream, login=login, place=maker.place, clock=self._services.clock, release=maker.release
-        )
+        clock = self._services.clock
+        if key.longest_seconds is not None:
+            latest = clock.now() + timedelta(seconds=key.longest_seconds)
+            login = replace(login, retire_at=min(login.retire_at, latest))
+        return LoggedIn(link=maker.upstream, login=login, place=maker.place, clock=clock, release=maker.release)

@@ -168,7 +168,8 @@ class Trunk:
         elif now - self._head_at >= OVERDUE_SECONDS:
             self.retire()
         self.takes_requests()
-        if (not self.open and head is None) or (self._empty_at is not None and now - self._empty_at >= KEEP_SECONDS):
+        unneeded = not self.open and (head is None or not self._seats)
+        if unneeded or (self._empty_at is not None and now - self._empty_at >= KEEP_SECONDS):
             self._end(Refused(Reason.UPSTREAM_CLOSED, "the shared connection is not needed any more"))
 
     # What the link tells

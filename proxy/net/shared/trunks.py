@@ -39,6 +39,9 @@ class SharedKey:
     location: Location
     kind: str
     """An engine's: clients it may put on one connection ask for the same."""
+    longest_seconds: float | None = None
+    """Of their sessions. A login that others join is as old as theirs may be at most: it stands for their permission at
+    the server, which is asked anew with the next."""
 
     def covers(self, asked: RequestGrant) -> bool:
         """Whether a grant was asked for exactly these."""

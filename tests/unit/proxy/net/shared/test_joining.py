@@ -48,6 +48,7 @@ class House:
 
     def __init__(self, ca: TestCa, server: Server) -> None:
         self.server = server
+        self.longest_seconds: float | None = None
         self.grants = Grants(Endpoint(host=HOST, port=1), TlsFacts(trust_store=TrustStore.INLINE, ca_pem=ca.pem))
         self.services = Services(
             grants=self.grants,
@@ -61,7 +62,9 @@ class House:
 
     def driver(self) -> Driver:
         """Of one login."""
-        return Driver(self.services, facts=LoginFacts(peer="test", door="test"))
+        self.last = Driver(self.services, facts=LoginFacts(peer="test", door="test"))
+        self.last.joining.longest = lambda database: self.longest_seconds
+        return self.last
 
     async def joined(self, log_in: Any = None, *, kind: str = "toy", **who: str) -> Trunk:
         """What a login of this kind shares."""
@@ -296,3 +299,36 @@ async def test_a_server_that_says_more_than_its_login_asked_for_is_not_shared(ca
         await client.send(b"\x03app")
         assert await client.to_end() == b"ERR UPSTREAM_PROTOCOL\n"
         assert stage.trunks.clients == 0
+
+
+async def test_who_may_stay_for_another_time_does_not_share(house: House) -> None:
+    """A connection's own time is that of those who share it."""
+    usual = await house.joined()
+    house.longest_seconds = 60.0
+    assert await house.joined() is not usual
+
+
+async def test_who_shares_holds_no_secret(house: House) -> None:
+    """The token that a client was granted is of no use to it on a connection that is there already."""
+    await house.joined()
+    assert house.last.asked is not None
+    assert house.last._vault._held == []
+
+
+async def test_a_refusal_behind_the_permission_is_known_by_its_own_decision(ca: TestCa, tmp_path: Path) -> None:
+    """A client was permitted, and the grant for its connection was not: the audit line names the second."""
+    engine = SharingToy()
+    async with proxy_stage(ca, tmp_path, engine=engine, handler=answer) as stage:
+        ask_once, refusal = stage.grants.request, Refused(Reason.DATABASE_REFUSED, "no", decision_id="d-second")
+
+        async def once(**asked: Any) -> tuple[SealedGrant, Credential]:
+            granted = await ask_once(**asked)
+            stage.grants.refusal = refusal
+            return granted
+
+        stage.grants.request = once  # type: ignore[method-assign]
+        client = await stage.dial()
+        await client.send(b"\x03app")
+        assert await client.to_end() == b"ERR DATABASE_REFUSED\n"
+        await until(lambda: stage.log.refusals)
+        assert stage.log.refusals[0].facts.decision_id == "d-second"

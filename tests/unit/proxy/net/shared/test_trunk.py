@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Refused
+from proxy.net.lifetime import SessionLimits
 from proxy.net.shared import seat as seats
 from proxy.net.shared import trunk as trunks
 from proxy.net.shared.trunk import Trunk
@@ -292,7 +293,10 @@ async def test_a_server_that_does_not_read_stops_the_clients(ca: TestCa, tmp_pat
 
     async def late(peer: Peer) -> None:
         await go.wait()
-        await answer(peer)
+        begun = b""
+        while data := await peer.receive():
+            *lines, begun = (begun + data).split(b"\n")
+            await peer.send(b"".join(b"=%c\n" % line[0] for line in lines))
 
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=late) as stage:
         greedy, idle = await stage.login(), await stage.login()
@@ -337,3 +341,30 @@ async def test_requests_that_wait_for_an_answer_are_bounded(
         await client.send(b"waits\n")
         await database.send(b"".join(b"=%d\n" % number for number in range(11)))
         assert await database.receive() == b"waits\n"
+
+
+async def test_a_server_that_owes_answers_to_nobody_is_let_go(ca: TestCa, tmp_path: Path) -> None:
+    """Its place at the database is worth more than answers that nobody will hear."""
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=by_hand) as stage:
+        client = await stage.login()
+        trunk = trunk_of(stage)
+        await client.send(b"a\n")
+        assert await stage.upstreams[0].receive() == b"a\n"
+        trunk.look()
+        stage.clock.advance(trunks.OVERDUE_SECONDS)
+        trunk.look()
+        assert not trunk.ended  # the client still waits
+        client.close(reset=True)
+        await until(lambda: stage.trunks.clients == 0)
+        trunk.look()
+        assert trunk.ended
+
+
+async def test_a_connection_is_as_old_as_sessions_may_be_at_most(ca: TestCa, tmp_path: Path) -> None:
+    """What the server thinks of the user now is asked with a login; who joins an old one would not ask for hours."""
+    hour = SessionLimits(max_session_seconds=3600)
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=answer, session_limits=hour) as stage:
+        for seconds, accepted in ((0, 1), (3599, 1), (1, 2)):
+            stage.clock.advance(seconds)
+            await ask(await stage.login(), b"a")
+            assert stage.database.accepted == accepted
