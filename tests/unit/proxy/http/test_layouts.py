@@ -88,6 +88,16 @@ def test_what_does_not_fit(old: bytes, new: bytes) -> None:
     assert layout.match(HEAD.replace(old, new)) is None
 
 
+def test_names_stand_for_themselves() -> None:
+    """Some characters of names mean something else in an expression."""
+    known = layouts()
+    saw(known, [b"a.b*|c+^$"])
+    (layout,) = known.known
+    assert layout.match(b"GET / HTTP/1.1\r\na.b*|c+^$: 1\r\n\r\n") is not None
+    assert layout.match(b"GET / HTTP/1.1\r\naxb*|c+^$: 1\r\n\r\n") is None
+    assert layout.match(b"GET / HTTP/1.1\r\na.b: 1\r\n\r\n") is None
+
+
 def test_few_are_kept_those_learnt_last() -> None:
     """Clients invent names. One that was forgotten can be learnt again."""
     known = layouts()
