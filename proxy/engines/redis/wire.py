@@ -37,6 +37,8 @@ ELEMENTS_LIMIT: Final = 4096
 _NUMBER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _KINDS: Final = b"+-:_,#($=!*~>%|"
 """What replies begin with. Looked at before a line's end has come: garbage may have none."""
+_TEXTS: Final = b"+-:_,#("
+"""Of those, what is one line and no more."""
 _SPACE: Final = b" \t\n\v\f\r"
 _ENDS_WORD: Final = b" \t\n\r"
 """Not all that is skipped between words ends one: so does sdssplitargs read, and nobody may read otherwise."""
@@ -250,7 +252,9 @@ class Frame:
             self.kind = self.kind or self._line[:1]
             if self._line[:1] not in _KINDS:
                 raise PeerViolation(self._side, f"the {self._side} sent {self._line[:1]!r}, which begins no reply")
-            if len(self._line) > REPLY_LIMIT:
+            if self._line[:1] in _TEXTS:
+                self._line = self._line[:1] + self._line[1:][-2:]  # scripts may answer with a text of any length
+            elif len(self._line) > REPLY_LIMIT:
                 raise PeerViolation(self._side, f"the {self._side} sent a line of more than {REPLY_LIMIT} bytes")
             if newline < 0:
                 return at
@@ -263,7 +267,7 @@ class Frame:
         if line[-2:] != b"\r\n" or not kind:
             raise PeerViolation(self._side, f"the {self._side} sent a line that does not end in CRLF")
         self._pending -= 1
-        if kind in b"+-:_,#(":
+        if kind in _TEXTS:
             return
         size = number(text, self._side)
         if kind in b"$=!":

@@ -78,3 +78,22 @@ def test_what_begins_no_answer_is_a_violation(noise: bytes) -> None:
     for before in (b"", b"+OK\r\n"):
         with pytest.raises(PeerViolation):
             RedisAnswers().advance(before + noise, 0, 3)
+
+
+@pytest.mark.parametrize("kind", [b"+", b"-ERR ", b"("])
+def test_a_text_of_any_length_streams_by(kind: bytes) -> None:
+    """A script answers with one if its client likes, and that must not be the end of what all others have asked."""
+    answers = RedisAnswers()
+    chunk = b"1" * 65_536
+    assert answers.advance(kind, 0, 2) == (len(kind), 2)
+    for _ in range(1_000):
+        assert answers.advance(chunk, 0, 2) == (len(chunk), 2)
+    assert answers.advance(b"\r", 0, 2) == (1, 2)
+    assert answers.advance(b"\n" + VALUE, 0, 2) == (1 + len(VALUE), 0)
+
+
+def test_a_length_of_any_length_does_not() -> None:
+    answers = RedisAnswers()
+    answers.advance(b"$" + b"1" * 60_000, 0, 1)
+    with pytest.raises(PeerViolation, match="65536 bytes"):
+        answers.advance(b"1" * 10_000, 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.engines.redis import sharing
 from proxy.engines.redis.refusals import NO_SUCH_LOGIN
 from proxy.engines.redis.scanner import WATCHED
 from proxy.engines.redis.shareable import ANSWERED, KNOWN, SHAREABLE
@@ -240,3 +241,16 @@ def test_a_command_that_comes_byte_by_byte_is_looked_at_once() -> None:
     assert passed == sorted(passed)
     assert len(command) - passed[-1] < 10
     assert sharer.take(command[-1:]) == [Forward(command, 1)]
+
+
+@pytest.mark.parametrize("empty", [b"*0\r\n", b"*-1\r\n", b"*-9\r\n*0\r\n"])
+def test_commands_that_do_nothing_are_passed_over_at_once(empty: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many, and cut anywhere; a chunk of them must not hold up everybody else."""
+    walked = []
+    monkeypatch.setattr(sharing, "read_command", lambda data, at: walked.append(at))
+    many = empty * 10_000
+    for cut in (0, 2, len(empty) - 1, len(empty) + 1):
+        sharer = new_sharer()
+        first = sharer.take(GET + many[:cut])
+        assert [*first, *sharer.take(many[cut:] + GET)] == [Forward(GET, 1), Forward(GET, 1)]
+    assert len(walked) <= 4
