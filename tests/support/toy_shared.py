@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.model import Door, Established, Outcome, Shared
 from proxy.multiplex import Forward, Leave, Pin, Say, SharedLogin, Step
-from proxy.script import CLIENT, Script, receive, request_grant, send, share
+from proxy.script import CLIENT, Script, peek, receive, request_grant, send, share, start_tls
 from tests.support.peer import Peer
 from tests.support.toy import ToyEngine
 
@@ -100,6 +100,10 @@ class SharingToy(ToyEngine):
         self._sharer = sharer
 
     def _login(self, door: Door) -> Script[Outcome]:
+        if (yield from peek(CLIENT, 1)) == b"S":
+            yield from receive(CLIENT, 1)
+            yield from send(CLIENT, b"S")
+            yield from start_tls(CLIENT)
         login = (yield from receive(CLIENT, (yield from receive(CLIENT, 1))[0])).decode()
         target = door.route(login, None)
         workload = door.workload_of(None)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
 from proxy.errors import Refused
+from proxy.inbox import INBOX_LIMIT
+from proxy.net.channel import HOLD_INBOX
 from proxy.net.gate import Gate
 from proxy.net.lifetime import SessionLimits
 from proxy.net.listener import Limits
@@ -16,10 +21,11 @@ from tests.support.toy_shared import SharingToy, answer, ask, by_hand
 from tollbridge.reasons import Reason
 
 
-async def test_a_pinned_client_goes_on_alone_in_one_session(ca: TestCa, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_a_pinned_client_goes_on_alone_in_one_session(ca: TestCa, tmp_path: Path, encrypted: bool) -> None:
     gate = Gate()
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=answer, gate=gate) as stage:
-        one, two = await stage.login(), await stage.login()
+        one, two = await stage.login(encrypted=encrypted), await stage.login()
         await ask(one, b"a")
         await ask(two, b"b")
         await ask(one, b"!watch x", b"!c", b"d")
@@ -177,3 +183,35 @@ def test_why_clients_are_pinned_is_counted_and_bounded() -> None:
     trunks.pinned("why 0")
     assert len(trunks.pins) == WHYS_LIMIT + 1
     assert (trunks.pins["why 0"], trunks.pins["other"]) == (2, 10)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_what_comes_behind_a_pin_is_read_no_further_than_needed_and_not_lost(
+    ca: TestCa, tmp_path: Path, encrypted: bool
+) -> None:
+    context = ca.server_context(HOST)
+    go = asyncio.Event()
+
+    async def database(peer: Peer) -> None:
+        if stage.database.accepted > 1:
+            await go.wait()
+        await toy_login(peer, context)
+        await answer(peer)
+
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), database=database) as stage:
+        client = await stage.login(encrypted=encrypted)
+        lines = [b"!b", *(b"%d" % number + b"x" * 1000 for number in range(2000))]
+
+        async def push() -> None:
+            await client.send(b"".join(line + b"\n" for line in lines))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(push())
+            (connection,) = stage.listener._connections
+            link = connection.driver.client
+            assert link is not None
+            await until(lambda: link._holds & HOLD_INBOX)
+            assert len(link.inbox) <= INBOX_LIMIT + 2 * 65536
+            go.set()
+            wanted = b"".join(b"=" + line + b"\n" for line in lines)
+            assert await client.exactly(len(wanted)) == wanted

@@ -14,9 +14,12 @@ from tests.support.toy_shared import SharingToy, answer, ask, by_hand
 from tollbridge.reasons import Reason
 
 
-async def test_clients_share_one_connection_and_get_their_own_answers(ca: TestCa, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_clients_share_one_connection_and_get_their_own_answers(
+    ca: TestCa, tmp_path: Path, encrypted: bool
+) -> None:
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=answer) as stage:
-        one, two = await stage.login(), await stage.login()
+        one, two = await stage.login(encrypted=encrypted), await stage.login(encrypted=encrypted)
         await ask(one, b"a", b"b")
         await ask(two, b"c")
         await ask(one, b"d")

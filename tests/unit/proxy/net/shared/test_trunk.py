@@ -67,6 +67,7 @@ async def test_an_answer_that_nobody_asked_for_reaches_nobody(ca: TestCa, tmp_pa
         await until(lambda: stage.trunks.connections == 0)
         await client.send(b"a\n")
         await until(lambda: len(stage.upstreams) == 2)
+        assert await stage.upstreams[1].receive() == b"a\n"
         await stage.upstreams[1].send(b"=a\n")
         assert await client.exactly(3) == b"=a\n"
 
@@ -89,6 +90,7 @@ async def test_who_waits_for_an_answer_hears_that_it_will_not_come(ca: TestCa, t
         await idle.send(b"b\n")
         await until(lambda: len(stage.upstreams) == 2)
         assert stage.grants.asked == asked + 2  # for itself, and for the connection
+        assert await stage.upstreams[1].receive() == b"b\n"
         await stage.upstreams[1].send(b"=b\n")
         assert await idle.exactly(3) == b"=b\n"
         assert stage.trunks.clients == 1
@@ -273,6 +275,19 @@ async def test_a_client_that_does_not_read_holds_up_others_for_so_long_and_no_lo
         assert stage.database.accepted == 1
 
 
+async def test_a_client_that_leaves_unread_answers_behind_holds_up_nobody(ca: TestCa, tmp_path: Path) -> None:
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=flood) as stage:
+        stuck, waits = await stage.login(receive_buffer=4096), await stage.login()
+        await stuck.send(b"16\n")
+        trunk = trunk_of(stage)
+        await until(lambda: trunk._stalled)
+        stuck.close(reset=True)
+        await until(lambda: trunk.clients == 1, 2.0)  # before its patience ends
+        assert not trunk._stalled
+        await waits.send(b"0\n")
+        assert await waits.exactly(2) == b"=\n"
+
+
 async def test_a_client_that_reads_slowly_gets_everything(ca: TestCa, tmp_path: Path) -> None:
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=flood) as stage:
         slow, waits = await stage.login(receive_buffer=65536), await stage.login()
@@ -315,6 +330,8 @@ async def test_a_server_that_does_not_read_stops_the_clients(ca: TestCa, tmp_pat
         assert sent * 65536 < 40_000_000
         assert all(seat.client._holds & trunks.HOLD_TRUNK for seat in trunk._seats)
         newcomer = await stage.login()
+        await until(lambda: trunk.clients == 3)
+        assert all(seat.client._holds & trunks.HOLD_TRUNK for seat in trunk._seats)
         await newcomer.send(b"n\n")
         await idle.send(b"i\n")
         go.set()
@@ -322,7 +339,7 @@ async def test_a_server_that_does_not_read_stops_the_clients(ca: TestCa, tmp_pat
         assert await idle.exactly(3) == b"=i\n"
         greedy.close()
         await until(lambda: stage.log.ends)
-        assert not any(seat.client._holds for seat in trunk._seats)
+        await until(lambda: not any(seat.client._holds for seat in trunk._seats))
 
 
 async def test_requests_that_wait_for_an_answer_are_bounded(
