@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
-from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +17,10 @@ from proxy.multiplex import SharedLogin
 from proxy.net.sessions import Address, Place
 from proxy.net.shared.seat import Seat
 from proxy.net.shared.trunk import Trunk
-from proxy.net.transport import Link
 from proxy.script import Script
 from tests.support.clock import FakeClock
 from tests.support.toy_shared import ToyAnswers, ToySharer, farewell
+from tests.support.wire import Wire
 from tollbridge.model import Endpoint, TlsFacts
 
 CLIENTS = 4
@@ -35,56 +34,6 @@ PLACE = Place(
 def no_pin() -> Script[Established]:
     """Nobody here asks for one."""
     raise NotImplementedError
-
-
-class Wire:
-    """A transport that keeps what is written, and a link over it."""
-
-    def __init__(self, side: Side) -> None:
-        self.link = Link(side)
-        self.link.connection_made(cast("asyncio.BaseTransport", self))
-        self.written = bytearray()
-        self.paused = self.closed = False
-
-    def hear(self, data: bytes) -> None:
-        """The peer says something."""
-        while data and not self.closed:
-            part, data = data[:65536], data[65536:]
-            self.link.get_buffer(-1)[: len(part)] = part
-            self.link.buffer_updated(len(part))
-
-    def lose(self) -> None:
-        """The peer is gone."""
-        if not self.closed:
-            self.closed = True
-            self.link.connection_lost(None)
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None:
-        assert not self.paused
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        assert self.paused
-        self.paused = False
-
-    def write_eof(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-        asyncio.get_running_loop().call_soon(self.link.connection_lost, None)
-
-    abort = close
 
 
 class Database:
