@@ -200,8 +200,8 @@ class Seat:
         """The client has held up others for too long."""
         self.refusal = Refused(
             Reason.CLIENT_PROTOCOL,
-            f"answers to other clients waited {STALL_SECONDS:g} s behind one that this client did not read: have large "
-            "answers read at once, or connect through a listener that does not multiplex",
+            f"answers to other clients waited too long (at most {STALL_SECONDS:g} s) behind one that this client did "
+            "not read: have large answers read at once, or connect through a listener that does not multiplex",
         )
         self.client.abort()
         self.finish("proxy")
@@ -229,12 +229,13 @@ class Seat:
         if not self.over:
             self.write = self.client.write
         if self._trunk is not None:
-            self._trunk.unstall(self)
+            self._trunk.reads(self)
 
     def _write_unread(self, data: bytes) -> None:
         self.client.write(data)
-        if self.client.unsent_bytes > UNSENT_LIMIT and self._trunk is not None:
-            self._trunk.stall(self)
+        trunk = self._trunk
+        if trunk is not None and self.client.unsent_bytes > min(UNSENT_LIMIT, trunk.share(self)):
+            trunk.stall(self)
 
     def _take(self) -> None:
         data = bytes(self._behind)

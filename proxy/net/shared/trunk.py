@@ -38,7 +38,15 @@ QUEUE_LIMIT: Final = 16_384
 
 STALL_SECONDS: Final = 5.0
 """For so long in each minute a client that does not read may hold up those whose answers come behind its own."""
+STALL_ALL_SECONDS: Final = 2 * STALL_SECONDS
+"""For so long all clients of a connection may, one behind the other; then each has STALL_LEAST_SECONDS."""
+STALL_LEAST_SECONDS: Final = 0.1
 STALL_WINDOW_SECONDS: Final = 60.0
+
+UNSENT_ALL_LIMIT: Final = 64 * 1024 * 1024
+"""About as many bytes are kept for clients that do not read, where they are many: each has its share."""
+UNSENT_LEAST: Final = 64 * 1024
+"""A share is no smaller: as much as is kept for a client with a connection of its own."""
 
 KEEP_SECONDS: Final = 60.0
 """A connection without clients is kept for the next one: many are short-lived."""
@@ -54,7 +62,8 @@ class Trunk:
 
     __slots__ = (
         "_advance", "_begun", "_clock", "_empty_at", "_head", "_head_at", "_held", "_loop", "_on_ended", "_outgoing",
-        "_queue", "_seats", "_stalled", "_timer", "ended", "link", "login", "open", "place",
+        "_patience", "_queue", "_seats", "_stalled", "_timer", "_unread", "_window_at", "ended", "link", "login",
+        "open", "place",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +86,10 @@ class Trunk:
         self._outgoing: list[bytes] = []
         self._seats: set[Seat] = set()
         self._stalled: dict[Seat, asyncio.TimerHandle] = {}
+        self._unread: set[Seat] = set()
+        """Clients that do not read."""
+        self._window_at = float("-inf")
+        self._patience = STALL_ALL_SECONDS
         self._held = 0
         self._empty_at: float | None = clock.monotonic()
         self._head: tuple[Seat, int] | None = None
@@ -107,7 +120,7 @@ class Trunk:
         """A client is gone; answers it still waits for are thrown away when they come."""
         if seat not in self._seats:
             return
-        self.unstall(seat)
+        self.reads(seat)
         self._seats.discard(seat)
         seat.client.release(HOLD_TRUNK)
         if not self._seats:
@@ -126,22 +139,34 @@ class Trunk:
         """Whether the client may have the beginning of an answer, and not its end."""
         return self._begun and self._queue[0][0] is seat
 
+    def share(self, seat: Seat) -> int:
+        """Bytes that may be kept for a client that does not read now."""
+        self._unread.add(seat)
+        return max(UNSENT_LEAST, UNSENT_ALL_LIMIT // len(self._unread))
+
     def stall(self, seat: Seat) -> None:
         """Read nothing more from the server until this client has read, or has had its time."""
-        if seat not in self._stalled:
-            now = self._loop.time()
-            if now - seat.window_at > STALL_WINDOW_SECONDS:
-                seat.window_at, seat.patience = now, STALL_SECONDS
-            seat.stalled_at = now
-            self._stalled[seat] = self._loop.call_later(max(0.0, seat.patience), seat.give_up)
-            self.link.hold(HOLD_READER)
+        if seat in self._stalled:
+            return
+        now = self._loop.time()
+        if now - self._window_at > STALL_WINDOW_SECONDS:
+            self._window_at, self._patience = now, STALL_ALL_SECONDS
+        if now - seat.window_at > STALL_WINDOW_SECONDS:
+            seat.window_at, seat.patience = now, STALL_SECONDS
+        seat.stalled_at = now
+        seconds = max(0.0, min(seat.patience, max(STALL_LEAST_SECONDS, self._patience)))
+        self._stalled[seat] = self._loop.call_later(seconds, seat.give_up)
+        self.link.hold(HOLD_READER)
 
-    def unstall(self, seat: Seat) -> None:
+    def reads(self, seat: Seat) -> None:
         """It has read, or is gone."""
+        self._unread.discard(seat)
         timer = self._stalled.pop(seat, None)
         if timer is not None:
             timer.cancel()
-            seat.patience -= self._loop.time() - seat.stalled_at
+            seconds = self._loop.time() - seat.stalled_at
+            seat.patience -= seconds
+            self._patience -= seconds
             if not self._stalled:
                 self.link.release(HOLD_READER)
 
