@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 
 from proxy.net.lifetime import SessionLimits
+from proxy.net.shared.seat import Seat
+from proxy.net.shared.session import SharedSession
 from tests.support.ca import TestCa
 from tests.support.stage import proxy_stage, until
 from tests.support.toy_shared import SharingToy, answer, ask, by_hand
@@ -190,3 +193,18 @@ async def test_a_client_that_leaves_at_once_leaves_nothing(ca: TestCa, tmp_path:
         await asyncio.sleep(0)
         await ask(await stage.login(), b"a")
         assert stage.database.accepted == 1
+
+
+async def test_memory_of_clients_that_are_gone_is_given_back(ca: TestCa, tmp_path: Path) -> None:
+    limits = SessionLimits(idle_seconds=100, max_session_seconds=1000)
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=answer, session_limits=limits) as stage:
+        for number in range(20):
+            client = await stage.login()
+            await ask(client, b"a", b"!b" if number % 4 == 0 else b"b")
+            await client.finish()
+            await client.to_end()
+        await until(lambda: len(stage.log.ends) == 20)
+        await asyncio.sleep(0.05)
+        gc.collect()
+        assert sum(isinstance(item, Seat | SharedSession) for item in gc.get_objects()) == 0
+        assert stage.trunks.connections == 1
