@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from proxy.errors import PeerViolation, Side
-from proxy.inbox import INBOX_LIMIT, Inbox
+from proxy.inbox import Inbox
 from proxy.model import SocketAddress
 
 LINGER_SECONDS: Final = 2.0
@@ -199,9 +199,7 @@ class Channel(asyncio.BufferedProtocol):
         """Back from `Link.serve` to pull mode: bytes pile up in `inbox`, behind `first`, which nobody took."""
         self._detach()
         self.inbox.feed(first)
-        if len(self.inbox) >= INBOX_LIMIT:
-            self.hold(HOLD_INBOX)
-        self.release(~HOLD_INBOX)
+        self.release(self._holds)
 
     def hold(self, why: int) -> None:
         """Stop reading for a reason (HOLD_*)."""

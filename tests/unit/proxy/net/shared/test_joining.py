@@ -258,6 +258,25 @@ async def test_who_waits_tries_again_when_the_first_gives_up(ca: TestCa, tmp_pat
         assert engine.made == 2
 
 
+async def test_a_login_under_way_when_the_proxy_stops_leaves_no_connection(ca: TestCa, tmp_path: Path) -> None:
+    go = asyncio.Event()
+    context = ca.server_context(HOST)
+
+    async def database(peer: Peer) -> None:
+        await go.wait()
+        await toy_login(peer, context)
+        await answer(peer)
+
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), database=database) as stage:
+        client = await stage.dial()
+        await client.send(b"\x03app")
+        await until(lambda: stage.database.accepted == 1)
+        await stage.trunks.aclose()
+        go.set()
+        assert await client.to_end() == b"ERR DRAINING\n"
+        await until(lambda: stage.trunks.connections == 0)
+
+
 async def test_the_place_at_the_database_is_the_connections(ca: TestCa, tmp_path: Path) -> None:
     gate = Gate()
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=answer, gate=gate) as stage:
