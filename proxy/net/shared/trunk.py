@@ -157,6 +157,8 @@ class Trunk:
         seconds = max(0.0, min(seat.patience, max(STALL_LEAST_SECONDS, self._patience)))
         self._stalled[seat] = self._loop.call_later(seconds, seat.give_up)
         self.link.hold(HOLD_READER)
+        if self._patience <= 0:
+            self.retire()  # who comes now, or waits for nothing, need not wait behind those who are left
 
     def reads(self, seat: Seat) -> None:
         """It has read, or is gone."""

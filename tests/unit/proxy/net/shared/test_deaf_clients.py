@@ -13,6 +13,7 @@ from tests.support.ca import TestCa
 from tests.support.stage import proxy_stage, until
 from tests.support.toy_shared import SharingToy, answer
 from tests.unit.proxy.net.shared.test_trunk import flood, trunk_of
+from tollbridge.reasons import Reason
 
 DEAF = 8
 
@@ -62,4 +63,20 @@ async def test_many_clients_that_do_not_read_hold_up_others_no_longer_than_two(
         async with asyncio.timeout(DEAF * 0.6):
             assert await waits.exactly(2) == b"=\n"
         await until(lambda: len(stage.log.ends) == DEAF)
-        assert stage.trunks.clients == stage.trunks.connections == 1
+        assert {end.reason for end in stage.log.ends} == {Reason.CLIENT_PROTOCOL}
+
+
+async def test_who_comes_need_not_wait_behind_many_who_do_not_read(
+    ca: TestCa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor who was there and has asked for nothing."""
+    monkeypatch.setattr(trunks, "STALL_ALL_SECONDS", 0.0)
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=flood) as stage:
+        idle = await stage.login()
+        stuck = await stage.login(receive_buffer=4096)
+        await stuck.send(b"6\n")
+        await until(lambda: stage.trunks.connections and not trunk_of(stage).open)
+        for client in (idle, await stage.login()):
+            await client.send(b"0\n")
+            assert await client.exactly(2) == b"=\n"
+        assert stage.database.accepted == 2
