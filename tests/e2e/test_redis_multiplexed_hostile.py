@@ -202,13 +202,6 @@ def in_resp3(table: Table, user: str) -> bytes:
         return client.say("HELLO", "3", "AUTH", user, "x")
 
 
-def test_a_server_that_says_pong_to_a_login_was_shown_a_credential(table: Table) -> None:
-    """The search of what servers have heard, above, would have found one."""
-    refusal = attempt(table.port("brief"), "app@says-pong")
-    assert refusal is not None
-    assert b"X-Amz" in table.servers["says-pong"].heard
-
-
 @pytest.mark.parametrize("name", ["says-garbage-later", "pushes-later", "counts-wrong-later", "leaves-later"])
 def test_an_answer_that_is_none_is_said_to_be_so(table: Table, name: str) -> None:
     """And reaches nobody."""
