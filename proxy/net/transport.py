@@ -267,9 +267,12 @@ class Link(Channel):
                 if passes is not None and not passes(data):
                     shown = data
                     break
+                if size < RECORD_BYTES and not incoming.pending:  # asking once more would cost an exception
+                    if not records:
+                        return data, b"", None
+                    records.append(data)
+                    break
                 records.append(data)
-                if size < RECORD_BYTES and not incoming.pending:
-                    break  # asking once more would cost an exception
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -277,10 +280,7 @@ class Link(Channel):
         return (records[0] if len(records) == 1 else b"".join(records)), shown, end
 
     def _end_of_records(self, why: ssl.SSLError) -> None:
-        if isinstance(why, ssl.SSLZeroReturnError | ssl.SSLEOFError):
-            self._end()
-        else:
-            self._break(why)
+        self._end() if isinstance(why, ssl.SSLZeroReturnError | ssl.SSLEOFError) else self._break(why)
 
     # Everything that is not the hot path
 
