@@ -226,14 +226,14 @@ def test_no_server_that_proved_nothing_was_shown_a_credential(table: Table, name
 
 
 def test_the_search_above_would_have_found_it(table: Table) -> None:
-    attempt(table.port("brief"), "app@says-pong")
+    attempt(table.port("names"), "app@says-pong")
     assert b"X-Amz" in table.servers["says-pong"].heard
 
 
 def test_a_rejected_login_is_tried_with_one_fresh_credential_and_no_more(table: Table) -> None:
     before = table.servers["rejects"].connections
-    attempt(table.port("brief"), "app@rejects")
-    assert table.servers["rejects"].connections - before <= 2
+    attempt(table.port("names"), "app@rejects")
+    assert 1 <= table.servers["rejects"].connections - before <= 2
 
 
 def test_the_proxy_crashed_in_none_of_these(table: Table) -> None:
