@@ -5,6 +5,7 @@ As test_refusals.py for PostgreSQL: every row logs in over a raw socket, and aft
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -309,3 +310,7 @@ def test_the_broker_down_is_said_and_a_session_goes_on(table: Table, canary: Red
     assert refusal is not None
     assert refusal.startswith("ERR")
     assert "BROKER_UNAVAILABLE" in refusal
+    deadline = time.monotonic() + 20
+    while "BROKER_UNAVAILABLE" in (attempt(table.port("names"), "readonly@expired", seconds=20) or ""):
+        assert time.monotonic() < deadline, "the proxy does not find the broker that is back"
+        time.sleep(0.1)
