@@ -68,6 +68,8 @@ class Kind:
     """What the hosts do not say of themselves."""
     mark: str = ""
     """Between a hostile server's name and the suffix, where AWS's names have one."""
+    series: str = ""
+    """Keeps the roles of two tables about one protocol apart."""
 
     def host_of(self, name: str) -> str:
         """The endpoint AWS would show for a hostile server."""
@@ -75,7 +77,7 @@ class Kind:
 
     def role(self, name: str) -> str:
         """A role of the example account that only one test uses."""
-        return topology.TEST_ROLES_ARN.replace("test-*", f"test-{self.database.protocol}-{name}")
+        return topology.TEST_ROLES_ARN.replace("test-*", f"test-{self.database.protocol}{self.series}-{name}")
 
 
 @dataclass(slots=True)

@@ -127,7 +127,7 @@ LATER: Final[dict[str, Behaviour]] = {
 """Servers that let a shared login in, and go wrong with the first command."""
 
 
-SHARING_KIND: Final = replace(KIND, verified={**KIND.verified, **LATER})
+SHARING_KIND: Final = replace(KIND, verified={**KIND.verified, **LATER}, series="-sharing")
 
 
 class SharingTable(Table):
@@ -179,7 +179,7 @@ class TestAwsInTrouble(refusals.TestAwsInTrouble):
 
     def test_a_deleted_role_is_a_refusal_that_lists_the_causes(self, table: Table) -> None:
         assert attempt(table.port("names"), "app@deleted") is None
-        Accounts(table.world.aws_endpoint).delete_role(KIND.role("deleted"))
+        Accounts(table.world.aws_endpoint).delete_role(table.kind.role("deleted"))
         assert attempt(table.port("names"), "app@deleted") is None
         refusal = in_resp3(table, "app@deleted")
         assert refusal.startswith(b"-NOPERM")
@@ -188,7 +188,7 @@ class TestAwsInTrouble(refusals.TestAwsInTrouble):
     def test_a_policy_that_was_narrowed_is_named_although_the_session_lives(self, table: Table) -> None:
         assert attempt(table.port("names"), "app@narrowed") is None
         accounts = Accounts(table.world.aws_endpoint)
-        accounts.put_role_policy(KIND.role("narrowed"), "connect", may_connect("readonly"))
+        accounts.put_role_policy(table.kind.role("narrowed"), "connect", may_connect("readonly"))
         assert attempt(table.port("names"), "app@narrowed") is None
         refusal = in_resp3(table, "app@narrowed")
         assert refusal.startswith(b"-WRONGPASS")

@@ -252,11 +252,11 @@ class TestAwsInTrouble:
         steering.clear_faults()
 
     def test_throttling_is_retried_and_the_login_succeeds(self, table: Table, steering: Control) -> None:
-        steering.inject_fault("throttle", count=1, role_arn=KIND.role("throttled"))
+        steering.inject_fault("throttle", count=1, role_arn=table.kind.role("throttled"))
         assert attempt(table.port("names"), "app@throttled") is None
 
     def test_lasting_throttling_is_said_to_be_throttling(self, table: Table, steering: Control) -> None:
-        steering.inject_fault("throttle", role_arn=KIND.role("failing"))
+        steering.inject_fault("throttle", role_arn=table.kind.role("failing"))
         refusal = attempt(table.port("names"), "app@failing", seconds=20)
         assert refusal is not None
         assert refusal.startswith("ERR tollbridge: ")
@@ -265,7 +265,7 @@ class TestAwsInTrouble:
     def test_a_hanging_sts_ends_in_the_deadline_and_only_for_its_own_role(
         self, table: Table, steering: Control
     ) -> None:
-        steering.inject_fault("hang", role_arn=KIND.role("hanging"))
+        steering.inject_fault("hang", role_arn=table.kind.role("hanging"))
         refusal = attempt(table.port("brief"), "app@hanging")
         assert refusal is not None
         assert "HANDSHAKE_TIMEOUT" in refusal
@@ -273,17 +273,17 @@ class TestAwsInTrouble:
 
     def test_a_session_that_aws_ended_is_replaced_within_one_login(self, table: Table, steering: Control) -> None:
         assert attempt(table.port("names"), "app@expired") is None
-        assert steering.expire_session(role_arn=KIND.role("expired")) > 0
+        assert steering.expire_session(role_arn=table.kind.role("expired")) > 0
         assert attempt(table.port("names"), "app@expired") is None
 
     def test_a_role_deleted_and_made_again_is_entered_anew(self, table: Table) -> None:
         assert attempt(table.port("names"), "app@recreated") is None
-        Accounts(table.world.aws_endpoint).recreate_role(KIND.role("recreated"))
+        Accounts(table.world.aws_endpoint).recreate_role(table.kind.role("recreated"))
         assert attempt(table.port("names"), "app@recreated") is None
 
     def test_a_deleted_role_is_a_refusal_that_lists_the_causes(self, table: Table) -> None:
         assert attempt(table.port("names"), "app@deleted") is None
-        Accounts(table.world.aws_endpoint).delete_role(KIND.role("deleted"))
+        Accounts(table.world.aws_endpoint).delete_role(table.kind.role("deleted"))
         refusal = attempt(table.port("names"), "app@deleted")
         assert refusal is not None
         assert refusal.startswith("NOPERM")
@@ -292,7 +292,7 @@ class TestAwsInTrouble:
     def test_a_policy_that_was_narrowed_is_named_although_the_session_lives(self, table: Table) -> None:
         assert attempt(table.port("names"), "app@narrowed") is None
         accounts = Accounts(table.world.aws_endpoint)
-        accounts.put_role_policy(KIND.role("narrowed"), "connect", may_connect("readonly"))
+        accounts.put_role_policy(table.kind.role("narrowed"), "connect", may_connect("readonly"))
         refusal = attempt(table.port("names"), "app@narrowed")
         assert refusal is not None
         assert refusal.startswith("WRONGPASS")
