@@ -24,7 +24,7 @@ from proxy.net.events import LoginFacts, SessionEnd, SessionLog, SessionRefusal,
 from proxy.net.identity import ClientTls
 from proxy.net.lifetime import SessionLimits
 from proxy.net.limits import SourceLimiter
-from proxy.net.relay import Relay
+from proxy.net.relay import Relay, relay_of
 from proxy.net.shared.session import SharedSession
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
@@ -321,18 +321,7 @@ class Listener:
         if isinstance(outcome, Shared):
             seconds = self._limits.handshake_seconds
             return SharedSession(driver, outcome, services=self._services, limits=limits, login_seconds=seconds)
-        if driver.client is None or driver.upstream is None:
-            raise LocalFault("a script says Established and is not connected upstream")
-        return Relay(
-            driver.client,
-            driver.upstream,
-            outcome,
-            limits=limits,
-            clock=self._services.clock,
-            renew=driver.renew,
-            permit=driver.permit,
-            last_words=driver.last_words,
-        )
+        return relay_of(driver, outcome, limits=limits, clock=self._services.clock)
 
     def _refused(self, driver: Driver, refusal: Refused, seconds: float) -> None:
         self._log.on_refusal(

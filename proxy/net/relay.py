@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from proxy.errors import Refused
+from proxy.errors import LocalFault, Refused
 from proxy.model import Established
 from proxy.net.channel import Channel
+from proxy.net.driver import Driver
 from proxy.net.guarded import Guarded
 from proxy.net.lifetime import Lifetime, SessionLimits
 from proxy.net.transport import Link
@@ -28,6 +29,22 @@ class Summary:
     seconds: float
     bytes_to_client: int
     bytes_to_upstream: int
+
+
+def relay_of(driver: Driver, session: Established, *, limits: SessionLimits, clock: Clock) -> Relay:
+    """The session that a driver's script has ended in."""
+    if driver.client is None or driver.upstream is None or driver.place is None:
+        raise LocalFault("a script says Established and is not connected upstream")
+    return Relay(
+        driver.client,
+        driver.upstream,
+        session,
+        limits=limits,
+        clock=clock,
+        renew=driver.renew,
+        permit=driver.permit,
+        last_words=driver.last_words,
+    )
 
 
 class Relay:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from proxy.errors import LocalFault, PeerClosed, PeerViolation, Refused, Side
+from proxy.errors import LocalFault, PeerViolation, Refused
 from proxy.model import Location
 from proxy.net.dial import Dialer
 from proxy.net.gate import Gate, Slot
 from proxy.net.http.link import HttpLink
 from proxy.net.http.stamps import Stamps
 from proxy.net.http.upstream import Upstream
-from proxy.net.tls import UpstreamTls, expected_name, explain
+from proxy.net.tls import UpstreamTls
 from tollbridge.clock import Clock
 from tollbridge.reasons import Reason
 
@@ -217,24 +216,14 @@ class Pool:
 
     async def _handshaken(self, slot: Slot) -> Upstream:
         pools, location = self._pools, self.location
-        context = await pools.tls.context(location.tls, ALPN)
+        await pools.tls.context(location.tls, ALPN)  # where that cannot be made, nobody is dialled
         link, address = await pools.dialer.connect(location.endpoint, kind=HttpLink)
-        if len(link.inbox):
-            link.abort()
-            raise PeerViolation(Side.UPSTREAM, f"{location.endpoint} sent bytes before TLS began")
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await link.start_tls(context, expected_name(location))
-        except ssl.SSLError as error:
-            link.abort()
-            raise explain(error, location, link.tls_object) from error
+                await pools.tls.prove(link, location, ALPN)
         except TimeoutError as error:
             link.abort()
             raise Refused(Reason.UPSTREAM_TIMEOUT, f"TLS with {location.endpoint} takes too long") from error
-        except PeerClosed as closed:
-            raise PeerClosed(
-                Side.UPSTREAM, f"{location.endpoint} closed the connection in the TLS handshake"
-            ) from closed
         except BaseException:
             link.abort()
             raise

@@ -9,7 +9,7 @@ from proxy.model import Established, Shared
 from proxy.multiplex import Pin
 from proxy.net.driver import Driver
 from proxy.net.lifetime import Lifetime, SessionLimits
-from proxy.net.relay import Relay, Summary
+from proxy.net.relay import Relay, Summary, relay_of
 from proxy.net.services import Services
 from proxy.net.shared.seat import Seat
 from tollbridge.reasons import Reason
@@ -128,22 +128,13 @@ class SharedSession:
 
     async def _relayed(self, session: Established) -> Summary:
         driver, services = self._driver, self._services
-        if driver.upstream is None or driver.place is None:
-            raise LocalFault("a script says Established and is not connected upstream")
-        self._relay = Relay(
-            self._client,
-            driver.upstream,
-            session,
-            limits=SessionLimits(),
-            clock=services.clock,
-            renew=driver.renew,
-            permit=driver.permit,
-            last_words=driver.last_words,
-        )
+        relay = self._relay = relay_of(driver, session, limits=SessionLimits(), clock=services.clock)
+        if driver.place is None:
+            raise LocalFault("a session with a connection of its own, and nobody knows where")
         if self._refusal is not None:
-            self._relay.end(self._refusal)
+            relay.end(self._refusal)
         with services.sessions.running(session.cancel_key, driver.place):
-            summary = await self._relay.run()
+            summary = await relay.run()
         return self._summary(summary.ended, summary.refusal)
 
     def _refused(self, refusal: Refused) -> Summary:
