@@ -11,7 +11,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -27,6 +26,7 @@ from tests.e2e.test_redis_clients import (
     caches,
     client,
     more_doors,
+    peak_kilobytes,
     test_a_denied_client_that_retries_costs_the_broker_one_question,
     test_a_login_name_says_user_and_database,
     test_a_pipeline_of_a_thousand_takes_one_round_trip_or_so,
@@ -107,13 +107,6 @@ def until(true: Any, what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
-
-
-def kilobytes(bridge: Bridge, which: str) -> int:
-    """The proxy's memory: VmRSS now, VmHWM at most so far."""
-    assert bridge.proxy.process is not None
-    status = Path(f"/proc/{bridge.proxy.process.pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(f"{which}:")).split()[1])
 
 
 def metric(bridge: Bridge, name: str) -> float:
@@ -256,14 +249,14 @@ def test_a_client_that_does_not_read_stops_others_for_seconds_at_most(cache_brid
     audited = len(cache_bridge.audit("proxy"))
     with client(cache_bridge, protocol=2) as r:  # on the connection that the other will ask over
         r.set("large", b"v" * 2**20)
-        before = kilobytes(cache_bridge, "VmRSS")
+        before = cache_bridge.proxy.resident_bytes()
         with socket.create_connection(("127.0.0.1", cache_bridge.ports["cache"]), timeout=30) as deaf:
             deaf.sendall(b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n" * 1000)
             started = time.monotonic()
             for _ in range(20):
                 assert r.ping()
             assert time.monotonic() - started < PATIENCE_SECONDS
-            assert kilobytes(cache_bridge, "VmRSS") - before < 40_000
+            assert cache_bridge.proxy.resident_bytes() - before < 40_000 * 1024
             wanted = {"event": "session.end", "ended_by": "proxy"}
             line = audit_line(cache_bridge, "proxy", after=audited, seconds=PATIENCE_SECONDS, **wanted)
         assert line["reason"] == "CLIENT_PROTOCOL"
@@ -275,7 +268,7 @@ def test_a_large_answer_streams_by_while_others_wait_for_it(cache_bridge: Bridge
     size = 200 * 2**20
     with client(cache_bridge) as r, client(cache_bridge) as other:
         r.setrange("huge", size - 1, "x")
-        before = kilobytes(cache_bridge, "VmHWM")
+        before = peak_kilobytes(cache_bridge)
         heard: list[object] = []
         thread = threading.Thread(target=lambda: heard.append(other.get("huge")))
         thread.start()
@@ -283,7 +276,7 @@ def test_a_large_answer_streams_by_while_others_wait_for_it(cache_bridge: Bridge
             assert r.ping()
         thread.join()
         assert heard == [b"\0" * (size - 1) + b"x"]
-        assert kilobytes(cache_bridge, "VmHWM") - before < 20_000
+        assert peak_kilobytes(cache_bridge) - before < 20_000
         r.delete("huge")
 
 
