@@ -10,6 +10,7 @@ import click
 from broker import check
 from broker.settings import load
 from tollbridge.process.settings import SettingsError
+from tollbridge.process.telemetry import start_logging
 
 _CONFIG = click.option(
     "-c",
@@ -51,6 +52,7 @@ def serve(config: Path) -> None:
     if not loaded.value.listeners:
         click.echo(f"{config}: error: listeners: none: nobody could reach the broker", err=True)
         raise SystemExit(2)
+    start_logging(loaded.value.log.level)
     from broker.app import serve as run  # boto3, grpc and uvloop load here, not for --help
     from broker.reload import ConfigFile
 

@@ -235,7 +235,6 @@ def serve(settings: Settings, source: ConfigFile | None = None) -> int:
 
     `source` is where the settings came from, which is followed.
     """
-    telemetry.start_logging(settings.log.level)
     try:
         return run(_serve(settings, source))
     except Exception:  # noqa: BLE001 - a bug ends the process; its supervisor starts it again

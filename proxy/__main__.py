@@ -108,10 +108,10 @@ def check(database: str, config: Path, db_user: str | None, db_name: str, worklo
     \b
     Exit code 0 when all of it works, 2 for a bad configuration or command line.
     """
-    import proxy.check as checking
-
     settings = _settings(config)
     start_logging("error")
+    import proxy.check as checking  # grpc loads here, not for --help
+
     listeners = listeners_for(settings, database)
     db_user = db_user or next((listener.db_user for listener in listeners if listener.db_user), None)
     workloads = {listener.workload for listener in listeners if listener.workload}

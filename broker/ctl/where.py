@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 CONFIG_ENV: Final = "TOLLBRIDGE_CONFIG"
 _INTERRUPTED: Final = 130
+_GRPC_VERBOSITY: Final = "GRPC_VERBOSITY"
 
 
 class TlsSection(Section):
@@ -155,10 +157,11 @@ def here() -> Where:
 
 def ask(work: Callable[[Any], Coroutine[Any, Any, T]], *, deadline_seconds: float = 30.0) -> T:
     """Run `work(client)` against the broker; every failure ends the command with its fix and exit code."""
-    import asyncio  # grpc loads here, not for --help
+    import asyncio
     import logging
 
-    from tollbridge.client import Client, Identity, RpcFailed, TlsFilesError
+    with _silent_core():  # grpc loads here, not for --help
+        from tollbridge.client import Client, Identity, RpcFailed, TlsFilesError
 
     logging.getLogger("tollbridge").addHandler(logging.NullHandler())
     where = here()
@@ -182,6 +185,23 @@ def ask(work: Callable[[Any], Coroutine[Any, Any, T]], *, deadline_seconds: floa
         raise Failure(str(error), fix="see `tollbridge --help`, How the broker is found") from error
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _silent_core() -> Iterator[None]:
+    """gRPC's core writes nothing on stderr by itself: neither each handshake that fails (the command's own error says
+    that once), nor a thread that could not start because `token` was just becoming the user's program.
+
+    The core reads the variable once, when it loads; so the user's program need not inherit it.
+    """
+    if _GRPC_VERBOSITY in os.environ:
+        yield
+        return
+    os.environ[_GRPC_VERBOSITY] = "NONE"
+    try:
+        yield
+    finally:
+        del os.environ[_GRPC_VERBOSITY]
 
 
 def told(failed: RpcFailed, fix: str = "") -> Failure:

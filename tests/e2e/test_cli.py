@@ -302,6 +302,24 @@ def test_a_token_is_shown_only_when_that_is_asked_for(terminal: Terminal) -> Non
     assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
 
 
+def test_the_program_inherits_the_environment_it_would_have_had(terminal: Terminal) -> None:
+    asked = ("token", "rds-postgres", "--db-user", "app", "--db-name", "app", "--", "env", "-0")
+    ran = terminal.run(*asked, who="client", more={"PGAPPNAME": "mine"})
+    names = {line.partition("=")[0] for line in ran.stdout.split("\0")}
+    assert {"PGAPPNAME", "PGPASSWORD"} <= names
+    assert "GRPC_VERBOSITY" not in names
+
+
+def test_a_broker_that_cannot_be_believed_is_one_line(terminal: Terminal) -> None:
+    """Not one of gRPC's own for each attempt as well."""
+    address = f"127.0.0.1:{terminal.bridge.ports['broker']}"
+    answer = terminal.run("ls", "--broker", address, "--ca", terminal.bridge.file("operator.crt"))
+    assert (answer.returncode, answer.stdout) == (3, "")
+    assert answer.stderr.startswith("error: ")
+    assert "certificate" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
 def test_explain_says_what_the_broker_would_do(terminal: Terminal) -> None:
     asked = ("explain", "--workload", APP_WORKLOAD, "--database", "rds-postgres", "--db-name", "app")
     allowed = terminal.run(*asked, "--db-user", "app", "-o", "json")

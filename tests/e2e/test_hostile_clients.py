@@ -143,6 +143,16 @@ def test_garbage_is_closed_within_the_deadline(bridge: Bridge, kind: str) -> Non
         list(pool.map(shout, range(20)))
 
 
+def test_garbage_at_the_broker_writes_no_line_of_its_log(bridge: Bridge) -> None:
+    """Nobody without a certificate fills a disk; and gRPC's own lines would be no JSON."""
+    before = bridge.broker.log()
+    for _ in range(20):
+        with RawClient(bridge.ports["broker"]) as client:
+            client.send(b"\x16\x03\x01" + os.urandom(2000)).read_to_end()
+    written = bridge.broker.log()[len(before) :].splitlines()
+    assert [line for line in written if not line.startswith("{") or "andshake" in line] == []
+
+
 @pytest.mark.parametrize("ending", ["close", "half-close", "reset"])
 def test_a_login_cut_at_every_offset_leaves_nothing_behind(bridge: Bridge, ending: str) -> None:
     def cut_at(offset: int) -> None:

@@ -76,13 +76,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def start_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Send every logger's lines, from `level` up, to stderr as JSON."""
+    """Send every logger's lines, from `level` up, to stderr as JSON. Call it before grpc is imported."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # gRPC's core writes lines of its own, not JSON, at INFO one per failed handshake. It reads this when it starts.
+    # gRPC's core writes lines of its own, not JSON, at INFO one per failed handshake. It reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
