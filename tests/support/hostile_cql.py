@@ -95,8 +95,8 @@ def speaks_first(peer: Peer) -> None:
 
 
 def garbage_at_once(peer: Peer) -> None:
-    """Random bytes."""
-    peer.send(b"\xff" + os.urandom(4096))
+    """Random bytes; two that begin no record of TLS, which would be waited for."""
+    peer.send(b"\xff\xff" + os.urandom(4096))
     peer.linger()
 
 
