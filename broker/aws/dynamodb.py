@@ -16,7 +16,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from broker.aws.errors import AwsFault, Kind
 from broker.errors import BrokerError
 from broker.model import AccountSession
 from broker.policies.statements import Place, allow, compact
-from broker.registry.store import MAX_CHANGES, TOMBSTONE_SECONDS, Change, Conflict, Item, Page, StoreError
+from broker.registry.store import MAX_CHANGES, TOMBSTONE_SECONDS, Change, Conflict, Item, Page, StoreError, written_at
 from broker.sessions.checks import partition_of
 from tollbridge.clock import Clock
 
@@ -370,7 +370,9 @@ def _integer(value: int) -> dict[str, str]:
 
 
 def _number(attributes: _Attributes, name: str) -> int:
-    return int(attributes.get(name, {}).get("N", "0"))
+    written = attributes.get(name, {}).get("N", "0")
+    # Longer ones fit into no copy of the table.
+    return int(written) if written.isascii() and written.isdigit() and len(written) <= 18 else 0
 
 
 def _item(attributes: _Attributes) -> Item:
@@ -381,7 +383,7 @@ def _item(attributes: _Attributes) -> Item:
         name=text("name"),
         revision=_number(attributes, "revision"),
         document=text("document"),
-        written_at=datetime.fromisoformat(text("written_at")),
+        written_at=written_at(text("written_at")),
         written_by=text("written_by"),
         deleted=bool(attributes.get("deleted", {}).get("BOOL", False)),
     )

@@ -127,10 +127,12 @@ def _assembled(items: Iterable[Item]) -> Iterator[StoredCell]:
         try:
             document = json.loads(item.document)
             name = (str(document["key"]), str(document["digest"]))
-            parts.setdefault(name, {})[int(document["part"])] = base64.b64decode(document["data"], validate=True)
-            totals[name] = int(document["parts"])
-        except (ValueError, KeyError, TypeError):
+            part, total = int(document["part"]), int(document["parts"])
+            data = base64.b64decode(document["data"], validate=True)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+        if 0 <= part < total <= MAX_PARTS:
+            parts.setdefault(name, {})[part], totals[name] = data, total
     for (key, digest), found in parts.items():
         if sorted(found) != list(range(totals[key, digest])):
             continue

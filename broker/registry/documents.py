@@ -7,6 +7,7 @@ ID may stand in a document, where it must be the account link's; it is never sto
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Final
@@ -150,9 +151,17 @@ def judge(text: str, terms: Terms, *, name: str = "") -> Judged:
 
 
 def with_revision(text: str, revision: int) -> str:
-    """A stored document as it is shown: with its revision."""
-    content = yaml.safe_load(text)
-    content["metadata"]["revision"] = str(revision)
+    """A stored document as it is shown: with its revision, and without an external ID that was written in by hand.
+
+    Empty for what is no document at all.
+    """
+    try:
+        content = yaml.safe_load(text)
+        content["metadata"]["revision"] = str(revision)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
+        return ""
+    with suppress(KeyError, TypeError, AttributeError):
+        content["spec"]["aws"].pop("external_id")
     return _dump(content)
 
 

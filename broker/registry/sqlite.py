@@ -12,11 +12,11 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
-from broker.registry.store import MAX_CHANGES, TOMBSTONE_SECONDS, Change, Conflict, Item, Page, StoreError
+from broker.registry.store import MAX_CHANGES, TOMBSTONE_SECONDS, Change, Conflict, Item, Page, StoreError, written_at
 from tollbridge.clock import Clock
 
 _T = TypeVar("_T")
@@ -217,12 +217,12 @@ class SqliteStore:
 
 
 def _item(row: tuple[str, int, str, str, str, int]) -> Item:
-    name, revision, document, written_at, written_by, deleted = row
+    name, revision, document, at, written_by, deleted = row
     return Item(
         name=name,
         revision=revision,
         document=document,
-        written_at=datetime.fromisoformat(written_at),
+        written_at=written_at(at),
         written_by=written_by,
         deleted=bool(deleted),
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 DATABASES: Final = "db"
@@ -66,6 +66,19 @@ class Page:
     """Everything there is: what is not among the items does not exist."""
     copied: bool = False
     """As the store was when it last answered: it does not now, and the mark leads nowhere."""
+
+
+def written_at(text: str) -> datetime:
+    """When an item says it was written; the epoch for what is no instant.
+
+    Whoever may write into the store may write nonsense: an item is listed with what is wrong with its document, and
+    must not end the brokers that read it.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 class Conflict(Exception):

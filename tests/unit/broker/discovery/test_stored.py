@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -173,6 +174,28 @@ async def test_a_cell_that_is_being_written_is_left_out(file: SqliteStore) -> No
     await file.write(DISCOVERED, [Change(name=part.name, document=None)], by="c")
     await file.write(DISCOVERED, [Change(name="somebody's", document="not ours")], by="c")
     assert [each.key for each in await RegistryStore(file, broker="b").load()] == ["y"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"key":"k","digest":"d","part":Infinity,"parts":1,"data":""}',
+        '{"key":"k","digest":"d","part":0,"parts":1e400,"data":""}',
+        '{"key":"k","digest":"d","part":0,"parts":2000000000,"data":""}',
+        '{"key":"k","digest":"d","part":-1,"parts":1,"data":""}',
+        "[" * 100_000,
+    ],
+)
+async def test_a_part_that_no_broker_wrote_is_left_out_and_costs_nothing(file: SqliteStore, document: str) -> None:
+    """Two thousand million parts were sixteen gigabytes, and an infinity the end of the broker's start."""
+    await RegistryStore(file, broker="a").save([large("x", 10)], [])
+    await file.write(DISCOVERED, [Change(name="somebody's", document=document)], by="c")
+    tracemalloc.start()
+    try:
+        assert [each.key for each in await RegistryStore(file, broker="b").load()] == ["x"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 async def test_one_owner_holds_the_lease(file: SqliteStore) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,18 @@ async def test_the_copy_is_no_second_truth(store: FakeStore, clock: FakeClock, t
         await both.lease("sweep", "me", 10)
     store.away = False
     assert (await both.changes(KIND, None)).items == ()
+
+
+@pytest.mark.parametrize("at", ["", "yesterday", "2030-01-01", "0001-01-01T00:00:00+14:00", "2030-13-01T00:00:00Z"])
+async def test_an_item_that_says_nonsense_of_when_it_was_written_is_read_like_any_other(
+    tmp_path: Path, store: FakeStore, clock: FakeClock, at: str
+) -> None:
+    """It stands in a store that every broker reads, at every start."""
+    await store.open()
+    await store.write(KIND, [Change(name="a", document="1")], by="")
+    with sqlite3.connect(tmp_path / "remote.db") as file:
+        file.execute("UPDATE items SET written_at = ?", (at,))
+    reader = Reader(store, clock)
+    await reader.turn(1)
+    assert reader.follower.items["a"].document == "1"
+    assert reader.follower.items["a"].written_at.tzinfo is UTC

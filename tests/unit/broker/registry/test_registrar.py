@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.access.operators import OperatorRow, Operators, Power
+from broker.api.registry import registration
 from broker.audit import Audit, Counters
 from broker.errors import BrokerError, DocumentRefused
 from broker.model import Origin, RegisteredDatabase
@@ -284,13 +285,28 @@ async def test_what_somebody_wrote_into_the_store_by_hand_is_judged_all_the_same
         "elsewhere": document("elsewhere", spec__uri="attacker.example:5432", spec__aws__region="us-west-1"),
         "renamed": THE_PAGES,
         "garbage": "\x00",
+        "text": "just a text",
+        "list": "[kind, db]",
     }
     changes = [Change(name=name, document=text) for name, text in hostile.items()]
     await office.store.write(DATABASES, changes, by="somebody")
     await office.dynamic.follower.refresh()
     assert dict(office.registry.current().by_name) == {}
     assert {name: entry.judged.errors for name, entry in office.dynamic.entries.items()} == dict.fromkeys(hostile, True)
+    listed = [registration(each) for each in office.registrar.list(OPS)]
+    assert {each.name: bool(each.problems) for each in listed} == dict.fromkeys(hostile, True)
     await office.registrar.delete(OPS, "garbage")
+
+
+async def test_an_external_id_that_was_written_into_the_store_by_hand_is_not_shown(office: Office) -> None:
+    text = document()
+    assert "external_id: example-external-id" in text
+    await office.store.write(DATABASES, [Change(name="rds-postgres", document=text)], by="somebody")
+    await office.dynamic.follower.refresh()
+    shown = office.registrar.get(VIEWER, "rds-postgres")
+    assert shown.served is not None
+    assert "assume_role_arn" in shown.document
+    assert "external" not in shown.document
 
 
 async def test_a_document_that_breaks_the_judge_harms_no_other(
