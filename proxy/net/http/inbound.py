@@ -16,7 +16,7 @@ from proxy.net.channel import Channel
 from proxy.net.events import LoginFacts
 from proxy.net.http.exchange import Exchange
 from proxy.net.http.house import House
-from proxy.net.http.intake import Intake
+from proxy.net.http.intake import HOLD_BODY, Intake
 from proxy.net.http.passes import Pass
 from proxy.net.http.visit import Visit
 from proxy.net.transport import Link
@@ -87,11 +87,8 @@ class Inbound:
             self.crashed()
 
     def on_eof(self, link: Channel) -> None:
-        """The client sends nothing more. What it has asked for is still answered."""
-        if self._exchange is None or self._intake is not None:
-            self.close()
-        else:
-            self._last = True
+        """The client sends nothing more. All that it has asked for is still answered."""
+        self._wind_up()
 
     def on_lost(self, link: Channel) -> None:
         """The client has gone."""
@@ -258,6 +255,19 @@ class Inbound:
             self._turning = False
         if len(self._pending) < PIPELINE_LIMIT:
             self.link.release(HOLD_PIPELINE)
+        if self.link.ended:
+            self._wind_up()
+
+    def _wind_up(self) -> None:
+        """The client has said all that it will: close, as soon as all that is whole is answered."""
+        intake = self._intake
+        if intake is not None and not intake.ended:
+            self.close()
+        elif self._exchange is None:
+            if not self._unread:
+                self.close()
+        elif not self._pending:
+            self._last = True
 
     def _await_reader(self) -> None:
         if not self._unread:
@@ -343,10 +353,11 @@ class Inbound:
                 self.refuse(refusal)
 
     def whole(self, exchange: Exchange) -> None:
-        """A request's body has ended."""
+        """A request's body has ended, and holds up nothing behind it any more."""
         if self._exchange is exchange:
             self._intake = None
             self.deadline = INF
+            self.link.release(HOLD_BODY)
 
     def spool_failed(self, error: OSError) -> None:
         """The disk is full, or worse."""

@@ -36,6 +36,8 @@ MINIMUM_RATE: Final = 4096
 _log = logging.getLogger(__name__)
 
 HOLD_ROOM, HOLD_SPOOL, HOLD_UPSTREAM = 16, 32, 64
+HOLD_BODY: Final = HOLD_ROOM | HOLD_SPOOL | HOLD_UPSTREAM
+"""Whatever a body stops its sender for."""
 
 
 class Intake:
