@@ -273,7 +273,7 @@ def _frame(head: RequestHead, found: list[bytes | None]) -> None:
     if expect is not None:
         if expect.lower() != b"100-continue":
             raise BadHttp(side, "expect can be 100-continue alone", 417)
-        head.expects_continue = True
+        head.expects_continue = bool(head.minor)  # of HTTP/1.0 it is ignored (RFC 9110 10.1.1): nobody waits there
 
 
 def read_response(data: bytes, scanned: int = 0) -> ResponseHead | None:

@@ -114,6 +114,12 @@ def test_whether_the_connection_stays(first: bytes, line: bytes, stays: bool) ->
     assert [request(line, first=first).keep_alive for _ in range(SIGHTINGS + 2)] == [stays] * (SIGHTINGS + 2)
 
 
+@pytest.mark.parametrize(("first", "waits"), [(b"PUT / HTTP/1.1", True), (b"PUT / HTTP/1.0", False)])
+def test_who_waits_for_100_continue(first: bytes, waits: bool) -> None:
+    """Nobody who speaks HTTP/1.0: a client of that would take it for the answer."""
+    assert request(b"Expect: 100-continue", b"Content-Length: 5", first=first).expects_continue is waits
+
+
 def test_an_order_of_names_does_not_bring_its_connection_along() -> None:
     """The same names with another Connection are another thing."""
     assert request(b"A: 1", b"Connection: keep-alive").keep_alive
