@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from enum import Enum
 from typing import Final
 
@@ -111,3 +112,18 @@ def chunk(data: bytes) -> bytes:
 
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
+_ANY_HEADER: Final = 32 + zlib.MAX_WBITS
+"""gzip's or zlib's, whichever there is."""
+
+
+def uncoded(body: bytes, coding: bytes, limit: int) -> bytes:
+    """A whole body without its Content-Encoding; as it came where that is another one, or the result over `limit`."""
+    if coding.lower() not in _CODINGS:
+        return body
+    try:
+        plain = zlib.decompressobj(_ANY_HEADER).decompress(body, limit + 1)
+    except zlib.error:
+        return body
+    return plain if len(plain) <= limit else body

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PeerViolation, Refused
-from proxy.http.bodies import LAST_CHUNK, chunk
+from proxy.http.bodies import LAST_CHUNK, chunk, uncoded
 from proxy.http.heads import RequestHead, ResponseHead
 from proxy.http.model import HttpRefused, Verdict
 from proxy.net.http.bodies import Body, StreamBody
@@ -312,7 +312,7 @@ class Exchange:
     def _rejected(self, head: ResponseHead, body: bytes) -> bool:
         """Whether the answer is for us: our signature was not taken. Then the request is sent again, or refused."""
         house, way, holder = self.client.house, self.way, self.holder
-        verdict = house.engine.judge(head, body)
+        verdict = house.engine.judge(head, uncoded(body, head.value(b"content-encoding"), JUDGED_BYTES))
         if verdict is Verdict.TAKEN or way is None or holder is None:
             return False
         lane = way.lane

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+
 import pytest
 
 from proxy.errors import Side
-from proxy.http.bodies import LAST_CHUNK, LINE_LIMIT, TRAILERS_LIMIT, Chunked, chunk
+from proxy.http.bodies import LAST_CHUNK, LINE_LIMIT, TRAILERS_LIMIT, Chunked, chunk, uncoded
 from proxy.http.heads import BadHttp
 
 
@@ -16,6 +19,20 @@ def test_content_and_what_follows() -> None:
     assert b"".join(chunked.feed(data)) == b"abc0123456789"
     assert chunked.done
     assert chunked.rest == b"GET / HTTP/1.1"
+
+
+def test_what_is_left_of_a_body_without_its_coding() -> None:
+    """What is broken, too long or in a coding that nobody here knows stays as it came."""
+    text = b"Signature expired" * 10
+    for coding, body in (
+        (b"gzip", gzip.compress(text)),
+        (b"GZIP", gzip.compress(text)),
+        (b"deflate", zlib.compress(text)),
+    ):
+        assert uncoded(body, coding, len(text)) == text
+        assert uncoded(body, coding, len(text) - 1) == body
+        assert uncoded(text, coding, 1000) == text
+        assert uncoded(body, b"br", 1000) == body
 
 
 def test_what_we_write_is_what_we_read() -> None:

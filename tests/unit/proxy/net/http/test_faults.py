@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import shutil
 import sys
+import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -136,6 +139,27 @@ async def test_a_refused_signature_that_is_quoted_at_length_stays_here(ca: TestC
         got = await stage.ask(POST + b"Content-Length: 2\r\n\r\n{}")
         assert got.status == 403
         assert b"token-" not in got.body
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_refused_signature_that_came_compressed_stays_here(
+    ca: TestCa, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """A client that accepts gzip gets refusals in it, too; one that grows over all bounds is none."""
+    bomb = pack(b"ExpiredTokenException" * 10_000_000)
+
+    async def refuse_the_first(_: Upstream, peer: Peer, request: Request) -> None:
+        said = pack(b"The security token included in the request is expired: token-1")
+        said = bomb if request.line.startswith("POST /bomb") else said
+        late = request.generation == "1" or said is bomb
+        await peer.send(answer(said, 403, f"Content-Encoding: {coding}") if late else answer())
+
+    async with http_stage(ca, refuse_the_first, service="es") as stage:
+        ask = POST + b"Accept-Encoding: gzip, deflate\r\nContent-Length: 2\r\n\r\n{}"
+        assert (await stage.ask(ask)).status == 200
+        assert stage.http.resigned == 1
+        assert (await stage.ask(ask.replace(b"/_bulk", b"/bomb"))).body == bomb
+        assert stage.http.resigned == 1
 
 
 @pytest.mark.parametrize(
