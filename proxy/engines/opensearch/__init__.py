@@ -22,6 +22,7 @@ are streamed, whatever their length. Websockets are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -37,6 +38,8 @@ __all__ = ["OpensearchEngine"]
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 _READING_POSTS: Final = ("_search", "_msearch", "_count", "_mget", "_field_caps", "_validate")
+_ADVANCES: Final = re.compile(rb"/_search/(?:scroll|point_in_time)(?:/|$)").search
+"""Whatever the method: each call hands out the next page, or opens another view."""
 
 
 class OpensearchEngine:
@@ -52,11 +55,12 @@ class OpensearchEngine:
             raise Refused(Reason.FEATURE_REFUSED, f"{shown} is no method of OpenSearch's REST API")
         target = tidy(head.target)
         _, api = place(target.path)
+        reads = head.method in _REPEATABLE or api in _READING_POSTS
         return Plan(
             host=endpoint_host,
             target=target,
             operation=api,
-            repeatable=head.method in _REPEATABLE or api in _READING_POSTS,
+            repeatable=reads and not _ADVANCES(decoded(target.path)),
         )
 
     def takes_unsigned(self, service: str) -> bool:

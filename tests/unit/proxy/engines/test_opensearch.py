@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.engines.opensearch import OpensearchEngine
-from proxy.http.heads import ResponseHead
+from proxy.http.heads import ResponseHead, parse_request
 from proxy.http.model import Verdict
 
 
@@ -41,3 +41,24 @@ def test_a_collections_gate_says_so_in_a_header_whatever_the_body() -> None:
     head = ResponseHead(403, b"HTTP/1.1 403 Forbidden\r\n", 0, b"x-aoss-response-hint: X01:gw-helper-deny\r\n")
     body = b'{"status":403,"request-id":"r","error":{"reason":"403 Forbidden","type":"Forbidden"}}'
     assert OpensearchEngine().judge(head, body) is Verdict.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("first", "repeatable"),
+    [
+        (b"GET /shop/_search", True),
+        (b"POST /shop/_search", True),
+        (b"POST /_search/template", True),
+        (b"POST /shop/_bulk", False),
+        (b"POST /_search/scroll", False),
+        (b"GET /_search/scroll", False),
+        (b"GET //_search//scroll/abc", False),
+        (b"POST /_search/%73croll", False),
+        (b"POST /shop/_search/point_in_time?keep_alive=1m", False),
+        (b"GET /scroll/_search", True),
+    ],
+)
+def test_what_hands_out_the_next_page_is_not_asked_twice(first: bytes, repeatable: bool) -> None:
+    """A page that was lost with its connection would be missing, and nobody would know."""
+    head = parse_request(first + b" HTTP/1.1\r\nHost: h")
+    assert OpensearchEngine().plan(head, "h.example").repeatable is repeatable
