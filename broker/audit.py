@@ -36,6 +36,9 @@ REVISION: Final = "revision"
 RESOURCE: Final = "resource"
 RESULT: Final = "result"
 
+UNKNOWN: Final = "unknown"
+"""A result: the change was asked for, and there was no answer, or nobody left to hear it. It may have been made."""
+
 DECISION_EVENT: Final = "decision"
 REGISTRY_EVENT: Final = "registry"
 AWS_CHANGE_EVENT: Final = "aws_change"
@@ -164,9 +167,9 @@ class Audit:
         )
 
     def registry_changed(
-        self, *, at: datetime, caller: str, action: str, database: str, revision: int, role_arn: str
+        self, *, at: datetime, caller: str, action: str, database: str, revision: int, role_arn: str, result: str = ""
     ) -> None:
-        """A dynamic database was created, updated or deleted."""
+        """A dynamic database was created, updated or deleted; or may have been, where `result` is UNKNOWN."""
         self._write(
             {
                 EVENT: REGISTRY_EVENT,
@@ -175,6 +178,7 @@ class Audit:
                 ACTION: action,
                 DATABASE: database,
                 REVISION: revision,
+                RESULT: result,
                 ROLE_CHAIN: [role_arn] if role_arn else [],
             }
         )

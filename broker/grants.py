@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 import uuid
 from collections import OrderedDict
@@ -33,6 +34,7 @@ IDENTITY_MAX: Final = 2048
 """The longest SPIFFE ID."""
 CREDENTIAL_ID_MAX: Final = 64
 
+_NO_ANSWER: Final = "it ended before there was an answer: the caller left, the time for a call was over, or a stop"
 _REMEMBERED_CREDENTIALS: Final = 16_384
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that let a name look like another, or break a line."""
@@ -169,6 +171,10 @@ class Grants:
             # Its own error for each request: many may share the one that a session's refusal raised.
             metadata = {"decision_id": decision_id, **error.metadata}
             raise BrokerError(error.reason, error.message, metadata=metadata) from error
+        except asyncio.CancelledError:
+            with suppress(OSError):  # nothing is handed out, so that a log that fails need not end it otherwise
+                self._deny(decision_id, request, trace, Reason.BROKER_UNAVAILABLE, _NO_ANSWER)
+            raise
         except Exception as error:
             self._deny(decision_id, request, trace, Reason.INTERNAL, type(error).__name__)
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -11,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.access.operators import Operators, Power
 from broker.api import identity, paging
-from broker.audit import Audit
+from broker.audit import UNKNOWN, Audit
 from broker.discovery.changes import Outcome, Planned, Result, apply, plan
 from broker.discovery.labels import clean
 from broker.discovery.model import CellState, Skipped
@@ -135,18 +137,23 @@ class DiscoveryServicer(discovery_service_pb2_grpc.DiscoveryServiceServicer):
                 f"no row of operators lets {caller} register or forget databases with the labels of {database.name}"
             )
             raise BrokerError(Reason.CALLER_NOT_ALLOWED, message)
-        try:
-            await self._sweeper.forget(database.facts.endpoint.host)
-        except NotForgotten as error:
-            raise BrokerError(Reason.INVALID_REQUEST, f"{database.name} is not forgotten: {error}") from error
-        self._audit.registry_changed(
-            at=self._sweeper.rhythm.clock.now(),
+        note = partial(
+            self._audit.registry_changed,
             caller=caller,
             action="forget",
             database=database.name,
             revision=0,
             role_arn=database.access.role_arn,
         )
+        clock = self._sweeper.rhythm.clock
+        try:
+            await self._sweeper.forget(database.facts.endpoint.host)
+        except NotForgotten as error:
+            raise BrokerError(Reason.INVALID_REQUEST, f"{database.name} is not forgotten: {error}") from error
+        except (BrokerError, asyncio.CancelledError):
+            note(at=clock.now(), result=UNKNOWN)
+            raise
+        note(at=clock.now())
         return pb.DiscoveryServiceForgetResponse()
 
 

@@ -57,6 +57,8 @@ class Result(Enum):
     CHANGED = "changed"
     ALREADY_ON = "already on"
     FAILED = "failed"
+    UNKNOWN = "unknown"
+    """For `note` alone: whoever asked left before AWS answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,13 @@ async def apply(
             message = "no row of operators lets you apply changes to a database with its labels"
             outcome = Outcome(arn=arn, result=Result.FAILED, message=message, reason=Reason.CALLER_NOT_ALLOWED)
         else:
-            outcome = await _apply(each, cells[each.key], eyes)
+            try:
+                outcome = await _apply(each, cells[each.key], eyes)
+            except asyncio.CancelledError:
+                # A call that is under way goes on: nobody changes anything unseen by leaving before its answer.
+                message = "whoever asked left before AWS answered: it may have been changed"
+                note(Outcome(arn=arn, result=Result.UNKNOWN, message=message))
+                raise
         outcomes[arn] = outcome
         note(outcome)
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from broker.access.operators import Operators, Power
-from broker.audit import Audit
+from broker.audit import UNKNOWN, Audit
 from broker.errors import BrokerError, DocumentRefused
 from broker.model import Origin, RegisteredDatabase
 from broker.registry.documents import Judged, Terms, judge, text_of, with_revision
@@ -204,19 +204,17 @@ class Registrar:
 
     async def _write(self, caller: str, action: str, change: Change, judged: Judged) -> Item:
         dynamic = self._enabled()
+        role = judged.database.access.role_arn if judged.database else ""
+        note = partial(self._audit.registry_changed, caller=caller, action=action, database=change.name, role_arn=role)
         try:
             (item,) = await dynamic.store.write(DATABASES, [change], by=caller)
-        except StoreError as error:
-            raise _unavailable(error) from error
-        role = judged.database.access.role_arn if judged.database else ""
-        self._audit.registry_changed(
-            at=self._clock.now(),
-            caller=caller,
-            action=action,
-            database=change.name,
-            revision=item.revision,
-            role_arn=role,
-        )
+        except (StoreError, asyncio.CancelledError) as error:
+            # It may be written all the same: nobody changes anything unseen by leaving before the answer.
+            note(at=self._clock.now(), revision=0, result=UNKNOWN)
+            if isinstance(error, StoreError):
+                raise _unavailable(error) from error
+            raise
+        note(at=self._clock.now(), revision=item.revision)
         # Served here at once; the others hear of it within a second. That it is written stands, whatever comes now.
         await dynamic.follower.try_refresh()
         return item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -70,6 +71,32 @@ async def test_what_is_named_is_changed_and_nothing_else(stage: Stage, aws: Fake
     outcomes, noted = await applied(stage, ORDERS)
     assert outcomes == noted == [Outcome(arn=ORDERS, result=Result.CHANGED)]
     assert aws.turned_on == [ORDERS]
+
+
+async def test_who_leaves_before_the_answer_changes_nothing_unseen(stage: Stage, aws: FakeAws) -> None:
+    """A call that AWS has goes on when nobody waits for it any more."""
+    aws.gate = asyncio.Event()
+    noted: list[Outcome] = []
+    sweeper = stage.sweeper
+
+    async def leave() -> None:
+        while len(aws.turned_on) < 2:  # noqa: ASYNC110 - the loop's own turns are what is waited for
+            await asyncio.sleep(0)
+        asking.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        work = apply(
+            [ORDERS, AURORA],
+            table=sweeper.table,
+            cells=sweeper.cells,
+            eyes=sweeper.eyes,
+            may=lambda _planned: True,
+            note=noted.append,
+        )
+        asking = group.create_task(work)
+        group.create_task(leave())
+    assert asking.cancelled()
+    assert {(each.arn, each.result) for each in noted} == {(ORDERS, Result.UNKNOWN), (AURORA, Result.UNKNOWN)}
 
 
 async def test_what_somebody_turned_on_since_is_left_alone(stage: Stage, aws: FakeAws) -> None:

@@ -46,6 +46,8 @@ class FakeAws:
     tagged: dict[str, Mapping[str, str]] = field(default_factory=dict)
     iam_on: set[str] = field(default_factory=set)
     turned_on: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    """While set and not open, databases are modified and the answer does not come."""
     made: Counter[str] = field(default_factory=Counter)
     assumed: list[ChainKey] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
@@ -99,6 +101,8 @@ class FakeAws:
     async def turn_iam_auth_on(self, session: AccountSession, change: Change) -> None:
         await self._called(session, change.place, "Modify")
         self.turned_on.append(change.arn)
+        if self.gate is not None:
+            await self.gate.wait()
 
     async def _called(self, session: AccountSession, place: Place, operation: str) -> None:
         from broker.sessions.errors import SessionGone

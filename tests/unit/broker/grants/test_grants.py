@@ -332,3 +332,18 @@ async def test_no_line_no_credential() -> None:
     with pytest.raises(OSError, match="disk full"):
         await bridge.grants.issue(request())
     await bridge.pool.close()
+
+
+async def test_a_request_that_ends_before_its_answer_has_its_line(bridge: Bridge) -> None:
+    """The caller left, or STS took longer than a call may: who asked for what is to be seen all the same."""
+    bridge.sts.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(bridge.grants.issue(request()))
+        while not bridge.sts.assumed:  # noqa: ASYNC110 - the loop's own turns are what is waited for
+            await asyncio.sleep(0)
+        asking.cancel()
+    bridge.sts.gate.set()
+    (line,) = bridge.audit
+    assert (line["allowed"], line["reason"], line["rule"]) == (False, "BROKER_UNAVAILABLE", "shop")
+    assert (line["workload"], line["db_user"], line["role_chain"]) == (request().workload, "app", [ROLE])
+    assert "before there was an answer" in line["message"]

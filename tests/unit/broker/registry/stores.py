@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,11 @@ class FakeStore:
         """`changes` by kind and mark."""
         self.before_write: list[Change] = []
         """What somebody else writes just before the next write."""
+        self.gate: asyncio.Event | None = None
+        """While set and not open, writes are made and not answered."""
+        self.written = 0
+        self.silent = False
+        """Writes are made, and the answer is lost."""
 
     def _answer(self) -> None:
         if self.away:
@@ -49,7 +55,13 @@ class FakeStore:
         self._answer()
         if self.before_write:
             await self.file.write(kind, [self.before_write.pop(0)], by="somebody else")
-        return await self.file.write(kind, changes, by=by)
+        items = await self.file.write(kind, changes, by=by)
+        self.written += 1
+        if self.silent:
+            raise StoreError("it does not answer")
+        if self.gate is not None:
+            await self.gate.wait()
+        return items
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """See Store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -340,6 +341,33 @@ async def test_while_the_store_is_away_writes_fail_and_what_is_known_stays(offic
         assert said == "the registry's store does not answer: it is away"
     assert "rds-postgres" in office.registry.current().by_name
     assert office.registrar.get(OPS, "rds-postgres").revision == 1
+
+
+@pytest.mark.parametrize("action", ["create", "update", "delete"])
+async def test_who_leaves_before_the_answer_changes_nothing_unseen(office: Office, action: str) -> None:
+    """The store goes on with a write whose caller is gone."""
+    if action != "create":
+        await office.registrar.create(OPS, THE_PAGES)
+        office.lines.clear()
+    attempt = office.registrar.delete(OPS, "rds-postgres")
+    if action != "delete":
+        attempt.close()
+        attempt = getattr(office.registrar, action)(OPS, document(metadata__description="new"))
+    office.store.gate, office.store.written = asyncio.Event(), 0
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(attempt)
+        while not office.store.written:  # noqa: ASYNC110 - the loop's own turns are what is waited for
+            await asyncio.sleep(0)
+        asking.cancel()
+    assert office.audited == [(OPS, action, "rds-postgres")]
+    assert json.loads(office.lines[0])["result"] == "unknown"
+
+
+async def test_a_store_that_falls_silent_may_have_made_the_change_and_the_line_says_so(office: Office) -> None:
+    office.store.silent = True
+    await refused(Reason.REGISTRY_UNAVAILABLE, office.registrar.create(OPS, THE_PAGES))
+    assert office.audited == [(OPS, "create", "rds-postgres")]
+    assert json.loads(office.lines[0])["result"] == "unknown"
 
 
 async def test_a_broker_without_selectors_says_what_is_missing(tmp_path: Path) -> None:
