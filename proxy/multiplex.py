@@ -7,7 +7,8 @@ effect on the connection is not known) pins its client to one, for good.
 
 Counting is what keeps clients apart: a request or answer counted wrong would hand one client what is another's. So a
 connection is shared by clients of one workload and one database user alone, a count is proved by the bytes and never
-estimated, and an answer nobody asked for ends the connection.
+estimated, and an answer nobody asked for ends the connection. What a protocol has for news, which are no answers, is
+skipped.
 """
 
 from __future__ import annotations
@@ -73,8 +74,14 @@ class Answers(Protocol):
         """Follow at most `count` answers from `at`.
 
         Returns where they end, and how many of them are not whole yet: then that is the end of the data, and the next
-        call goes on in their middle. Nothing is kept of an answer. Raises PeerViolation for what is none.
+        call goes on in their middle; or a message stands there that is to be skipped. Nothing is kept of an answer.
+        Raises PeerViolation for what is none.
         """
+        ...
+
+    def skip(self, data: bytes, at: int) -> int:
+        """Past messages that answer nothing and may come between answers: where they end, or the data does in the
+        middle of one; `at` where there is none. They are nobody's. Raises PeerViolation when they do not end."""
         ...
 
 

@@ -101,12 +101,15 @@ ROWS: Final = [
 GREETING: Final = b"*2\r\n$5\r\nproto\r\n:2\r\n"
 
 
-def says_once_asked(data: bytes, *, leaves: bool = False) -> Behaviour:
+GREETING_3: Final = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+
+
+def says_once_asked(data: bytes, *, leaves: bool = False, greeting: bytes = GREETING) -> Behaviour:
     """A login that goes well, and then this for an answer."""
 
     def behave(peer: Peer) -> None:
         hostile_redis.take_auth(peer)
-        peer.send(GREETING)
+        peer.send(greeting)
         peer.receive(len(b"*1\r\n$4\r\nPING\r\n"))
         peer.send(data)
         if not leaves:
@@ -118,6 +121,9 @@ def says_once_asked(data: bytes, *, leaves: bool = False) -> Behaviour:
 LATER: Final[dict[str, Behaviour]] = {
     "says-garbage-later": says_once_asked(b"\xff" * 4096),
     "pushes-later": says_once_asked(b">2\r\n+invalidate\r\n_\r\n"),
+    "pushes-in-resp3": says_once_asked(b">2\r\n+for\r\n+nobody\r\n" * 9 + b"+PONG\r\n>1\r\n", greeting=GREETING_3),
+    "pushes-inside": says_once_asked(b"*2\r\n>1\r\n+x\r\n:1\r\n", greeting=GREETING_3),
+    "pushes-without-end": says_once_asked(b">1\r\n+secret\r\n" * 9_999, greeting=GREETING_3),
     "counts-wrong-later": says_once_asked(b"$1x\r\n"),
     "leaves-later": says_once_asked(b"", leaves=True),
     "cuts-a-value": says_once_asked(b"$100\r\nabc\r\n", leaves=True),
@@ -198,14 +204,14 @@ class TestAwsInTrouble(refusals.TestAwsInTrouble):
 
 def in_resp3(table: Table, user: str) -> bytes:
     """What a client hears whose connection is another than that of RESP2's."""
-    with RedisClient(table.port("names"), seconds=10) as client:
+    with RedisClient(table.port("names")) as client:
         return client.say("HELLO", "3", "AUTH", user, "x")
 
 
 @pytest.mark.parametrize("name", ["says-garbage-later", "pushes-later", "counts-wrong-later", "leaves-later"])
 def test_an_answer_that_is_none_is_said_to_be_so(table: Table, name: str) -> None:
     """And reaches nobody."""
-    with RedisClient(table.port("brief"), seconds=5) as client:
+    with RedisClient(table.port("names")) as client:
         assert client.say("AUTH", f"app@{name}", "x") == b"+OK"
         said = client.send(b"*1\r\n$4\r\nPING\r\n").read_to_end()
     assert said.startswith(b"-ERR tollbridge: ")
@@ -213,12 +219,31 @@ def test_an_answer_that_is_none_is_said_to_be_so(table: Table, name: str) -> Non
     assert (b"UPSTREAM_CLOSED" if name == "leaves-later" else b"UPSTREAM_PROTOCOL") in said
 
 
+def test_a_message_that_answers_nothing_is_heard_by_nobody(table: Table) -> None:
+    """In RESP3 it may come between answers, and the connection goes on."""
+    with RedisClient(table.port("brief"), seconds=5) as client:
+        assert client.say("HELLO", "3", "AUTH", "app@pushes-in-resp3", "x").startswith(b"%1")
+        assert client.read(len(GREETING_3) - 4) == GREETING_3[4:]
+        assert client.say("PING") == b"+PONG"
+
+
+@pytest.mark.parametrize("name", ["pushes-inside", "pushes-without-end"])
+def test_a_message_inside_an_answer_or_without_end_is_heard_by_nobody_either(table: Table, name: str) -> None:
+    """And ends the connection."""
+    with RedisClient(table.port("brief"), seconds=5) as client:
+        assert client.say("HELLO", "3", "AUTH", f"app@{name}", "x").startswith(b"%1")
+        said = client.send(b"*1\r\n$4\r\nPING\r\n").read_to_end()
+    assert said.startswith(GREETING_3[4:] + b"-ERR tollbridge: ")
+    assert b"UPSTREAM_PROTOCOL" in said
+    assert said.count(b"\r\n") == GREETING_3.count(b"\r\n")
+
+
 @pytest.mark.parametrize(
     ("name", "heard"), [("cuts-a-value", b"$100\r\nabc\r\n"), ("cuts-a-list", b"*2147483647\r\n+OK\r\n")]
 )
 def test_an_answer_that_is_cut_gets_no_goodbye_for_its_rest(table: Table, name: str, heard: bytes) -> None:
     """It would be taken for a part of the value."""
-    with RedisClient(table.port("brief"), seconds=5) as client:
+    with RedisClient(table.port("names")) as client:
         assert client.say("AUTH", f"app@{name}", "x") == b"+OK"
         said = client.send(b"*1\r\n$4\r\nPING\r\n").read_to_end()
     assert heard.startswith(said)
@@ -227,8 +252,8 @@ def test_an_answer_that_is_cut_gets_no_goodbye_for_its_rest(table: Table, name: 
 def test_an_answer_that_nobody_asked_for_is_heard_by_nobody(table: Table) -> None:
     """Two clients of one connection; each asks in turn, and the second answer to the first is not the other's."""
     with (
-        RedisClient(table.port("brief"), seconds=5) as one,
-        RedisClient(table.port("brief"), seconds=5) as other,
+        RedisClient(table.port("names")) as one,
+        RedisClient(table.port("names")) as other,
     ):
         for client in (one, other):
             assert client.say("AUTH", "app@answers-twice", "x") == b"+OK"

@@ -266,27 +266,27 @@ def test_answers_end_where_they_end(said: list[bytes], draw: st.DataObject) -> N
         size = draw.draw(st.sampled_from([1, 2, 3, 7, 16, 20, 64, 100]))
         groups.append(said[at : at + size])
         at += size
-    heard = hear(RedisAnswers(), pieces(draw, b"".join(said)), [len(group) for group in groups])
+    heard = hear(RedisAnswers(pushes=True), pieces(draw, b"".join(said)), [len(group) for group in groups])
     assert heard == [b"".join(group) for group in groups]
 
 
 def hear(answers: RedisAnswers, said: Iterable[bytes], counts: list[int]) -> list[bytes]:
-    """What each of those hears who have asked for so many answers, in turn."""
+    """What each of those hears who have asked for so many answers, in turn. What answers nothing nobody does."""
     heard = [b""] * len(counts)
     left = counts.copy()
     turn = 0
     for data in said:
         at = 0
         while at < len(data):
-            assert turn < len(counts), "answers that nobody has asked for"
-            ends, left[turn] = answers.advance(data, at, left[turn])
-            assert at < ends
-            heard[turn] += data[at:ends]
+            ends = answers.skip(data, at)
+            if ends == at:
+                assert turn < len(counts), "answers that nobody has asked for"
+                ends, left[turn] = answers.advance(data, at, left[turn])
+                assert at < ends
+                heard[turn] += data[at:ends]
+                assert not left[turn] or data[ends : ends + 1] in (b"", b">")
+                turn += not left[turn]
             at = ends
-            if left[turn]:
-                assert ends == len(data)
-            else:
-                turn += 1
     assert turn == len(counts)
     return heard
 
@@ -296,7 +296,7 @@ def test_what_is_no_answer_is_a_violation_of_the_server_and_nothing_else(
     said: list[bytes], noise: bytes, draw: st.DataObject
 ) -> None:
     """Behind answers that are some, cut anywhere."""
-    answers = RedisAnswers()
+    answers = RedisAnswers(pushes=True)
     blamed = None
     try:
         for data in pieces(draw, b"".join(said) + noise):
@@ -308,9 +308,29 @@ def test_what_is_no_answer_is_a_violation_of_the_server_and_nothing_else(
     assert blamed in (None, Side.UPSTREAM)
 
 
-@given(said=st.lists(scalars, max_size=3), draw=st.data())
-def test_a_message_that_answers_nothing_is_a_violation(said: list[bytes], draw: st.DataObject) -> None:
-    """Nobody on a shared connection has subscribed to anything."""
-    push = b">2\r\n+message\r\n+hi\r\n"
+pushes = st.lists(scalars, max_size=4).map(lambda parts: gathered(b">", parts))
+
+
+@given(said=st.lists(st.one_of(answers, pushes), min_size=1, max_size=12), draw=st.data())
+def test_messages_that_answer_nothing_reach_nobody(said: list[bytes], draw: st.DataObject) -> None:
+    """Between answers of one client's, before and behind them, cut anywhere."""
+    wanted = [one for one in said if one[:1] != b">"]
+    groups = [wanted[:3], *([one] for one in wanted[3:])] if wanted else []
+    heard = hear(RedisAnswers(pushes=True), pieces(draw, b"".join(said)), [len(group) for group in groups])
+    assert heard == [b"".join(group) for group in groups]
+
+
+@given(said=st.lists(scalars, max_size=3), push=pushes, draw=st.data())
+def test_in_resp2_such_a_message_is_a_violation(said: list[bytes], push: bytes, draw: st.DataObject) -> None:
+    """It does not know them."""
     with pytest.raises(PeerViolation, match="message"):
-        hear(RedisAnswers(), pieces(draw, b"".join(said) + push), [1] * (len(said) + 1))
+        hear(RedisAnswers(pushes=False), pieces(draw, b"".join(said) + push), [1] * (len(said) + 1))
+
+
+@given(parts=st.lists(answers, max_size=3), push=pushes, draw=st.data())
+def test_a_message_inside_an_answer_is_a_violation(parts: list[bytes], push: bytes, draw: st.DataObject) -> None:
+    """It may come between answers alone."""
+    at = draw.draw(st.integers(0, len(parts)))
+    answer = gathered(b"*", [*parts[:at], push, *parts[at:]])
+    with pytest.raises(PeerViolation, match="inside"):
+        hear(RedisAnswers(pushes=True), pieces(draw, answer), [1])

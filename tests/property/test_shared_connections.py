@@ -1,5 +1,5 @@
 """Counting is what keeps clients apart: whatever is said, cut, left, retired or broken, and in whichever order, each
-client hears its own answers, in the order of its requests, and nothing else."""
+client hears its own answers, in the order of its requests, and nothing else; news is heard by nobody."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Database:
     def __init__(self, ended: Callable[[Trunk], None]) -> None:
         self.wire = Wire(Side.UPSTREAM)
         self._answers = bytearray()
+        """Asked for and not said, and news between."""
         far = datetime(2100, 1, 1, tzinfo=UTC)
         login = SharedLogin(answers=ToyAnswers(), user="app", greeting=b"", retire_at=far)
         self.trunk = Trunk(self.wire.link, login, PLACE, clock=FakeClock(), on_ended=ended)
@@ -56,6 +57,13 @@ class Database:
         del self._answers[:count]
         if said:
             self.wire.hear(said)
+
+    def tell(self, dice: Random) -> None:
+        """Have news for nobody, behind any answer that is still to be said, or behind all."""
+        ends = [at + 1 for at, byte in enumerate(self._answers) if byte == ord("\n")]
+        if not self.wire.closed:
+            at = dice.choice([*ends, len(self._answers)])
+            self._answers[at:at] = b"*=news\n" * dice.randint(1, 3)
 
 
 class Client:
@@ -129,7 +137,8 @@ class House:
         """Do as the dice say; then let all who are still there finish."""
         self.clients = [self.enter() for _ in range(CLIENTS)]
         for _ in range(STEPS):
-            step = dice.choices(("say", "answer", "tick", "leave", "retire", "break"), (40, 40, 30, 3, 3, 1))[0]
+            steps = {"say": 40, "answer": 40, "tell": 5, "tick": 30, "leave": 3, "retire": 3, "break": 1}
+            (step,) = dice.choices(list(steps), list(steps.values()))
             if step == "tick":
                 await asyncio.sleep(0)
             self._do(step, dice)
@@ -152,6 +161,8 @@ class House:
                 client.say(dice.randint(1, 5), dice.randint(0, 30), dice.randint(0, 12))
             case "answer":
                 database.answer(dice.randint(1, 40))
+            case "tell":
+                database.tell(dice)
             case "leave":
                 client.wire.lose()
                 client.check(whole=False)

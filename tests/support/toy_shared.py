@@ -1,5 +1,7 @@
 """The toy protocol with shared connections: a request is a line, and its answer the same line behind "=".
 
+A line of the server's that begins with * is news, and answers nothing.
+
 anything   shares                     !why...   needs a connection of its own
 ?...       is answered by the proxy   .         is a goodbye
 %          breaks the protocol        @         crashes the engine
@@ -71,10 +73,14 @@ class ToyAnswers:
 
     def __init__(self) -> None:
         self._inside = False
+        self._news = False
+        """It is news that is under way."""
 
     def advance(self, data: bytes, at: int, count: int) -> tuple[int, int]:
         """Lines that begin with =."""
         while count and at < len(data):
+            if self._news or (not self._inside and data[at : at + 1] == b"*"):
+                break
             if not self._inside and data[at : at + 1] != b"=":
                 raise PeerViolation(Side.UPSTREAM, "what the server says is no answer")
             end = data.find(b"\n", at)
@@ -83,6 +89,14 @@ class ToyAnswers:
                 return len(data), count
             at, count = end + 1, count - 1
         return at, count
+
+    def skip(self, data: bytes, at: int) -> int:
+        """Lines that begin with *."""
+        while at < len(data) and (self._news or (not self._inside and data[at : at + 1] == b"*")):
+            end = data.find(b"\n", at)
+            self._news = end < 0
+            at = len(data) if end < 0 else end + 1
+        return at
 
 
 class SharingToy(ToyEngine):

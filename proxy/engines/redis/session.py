@@ -78,7 +78,7 @@ def _log_in(door: Door, request: Request, version: bytes) -> Script[SharedLogin]
     entered = yield from enter(replace(request, hello=Hello(version=version, user=None, name=None)))
     seed = yield from random_bytes(SEED_BYTES)
     return SharedLogin(
-        answers=RedisAnswers(),
+        answers=RedisAnswers(pushes=version == b"3"),
         user=entered.user,
         greeting=entered.reply,
         retire_at=_schedule(door, seed, since=entered.since).renew_at,

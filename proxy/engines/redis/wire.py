@@ -34,6 +34,9 @@ REPLY_LIMIT: Final = 64 * 1024
 ELEMENTS_LIMIT: Final = 4096
 """Elements of a reply that is read whole, all levels together."""
 
+PUSH: Final = b">"
+"""How a message of RESP3 begins that answers nothing."""
+
 _NUMBER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _KINDS: Final = b"+-:_,#($=!*~>%|"
 """What replies begin with. Looked at before a line's end has come: garbage may have none."""
@@ -207,13 +210,15 @@ Skip = Callable[[bytes, int, int], tuple[int, int]]
 class Frame:
     """Follows one reply of the server through its bytes, of RESP2 or RESP3, keeping none of a value."""
 
-    __slots__ = ("_line", "_pending", "_side", "_skip", "kind")
+    __slots__ = ("_inside", "_line", "_pending", "_side", "_skip", "kind")
 
     def __init__(self, side: Side = Side.UPSTREAM) -> None:
         self._side = side
         self._pending = 1
         self._skip = 0
         self._line = b""
+        self._inside = False
+        """Its first line is over. A push comes between replies, never inside one."""
         self.kind = b""
         """First byte of the reply, once known: `>` is a push."""
 
@@ -266,6 +271,9 @@ class Frame:
         kind, text = line[:1], line[1:-2]
         if line[-2:] != b"\r\n" or not kind:
             raise PeerViolation(self._side, f"the {self._side} sent a line that does not end in CRLF")
+        if self._inside and kind == PUSH:
+            raise PeerViolation(self._side, f"the {self._side} sent a push inside a reply")
+        self._inside = True
         self._pending -= 1
         if kind in _TEXTS:
             return

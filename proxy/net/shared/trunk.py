@@ -62,8 +62,8 @@ class Trunk:
 
     __slots__ = (
         "_advance", "_begun", "_clock", "_empty_at", "_head", "_head_at", "_held", "_loop", "_on_ended", "_outgoing",
-        "_patience", "_queue", "_seats", "_stalled", "_timer", "_unread", "_window_at", "ended", "link", "login",
-        "open", "place",
+        "_patience", "_queue", "_seats", "_skip", "_stalled", "_timer", "_unread", "_window_at", "ended", "link",
+        "login", "open", "place",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,7 @@ class Trunk:
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
         self._advance = login.answers.advance
+        self._skip = login.answers.skip
         self._queue: deque[tuple[Seat, int]] = deque()
         """Who waits for how many answers, in the order of their requests."""
         self._begun = False
@@ -251,27 +252,45 @@ class Trunk:
         at, size = 0, len(data)
         while at < size:
             if not queue:
-                raise PeerViolation(Side.UPSTREAM, "the server sent an answer that nobody has asked for")
+                at = self._past_messages(data, at)
+                continue
             seat, count = queue[0]
             end, left = advance(data, at, count)
             if not at < end <= size or (left and end < size):
-                raise LocalFault("an engine counts answers that are not there")
+                if not (left and at <= end < size):
+                    raise LocalFault("an engine counts answers that are not there")
+                if at < end:
+                    self._hand_part(seat, left, data[at:end])
+                at = self._past_messages(data, end)
+                continue
             piece = data[at:end]
             at = end
-            seat.bytes_to_client += len(piece)
             if left:
-                queue[0] = (seat, left)
-                self._begun = True
-                seat.write(piece)
+                self._hand_part(seat, left, piece)
                 break
             queue.popleft()
             self._begun = False
+            seat.bytes_to_client += len(piece)
             seat.write(piece)
             seat.waiting -= 1
             if seat.steps and not seat.waiting:
                 seat.advance()
         if self._held & HOLD_QUEUE and len(queue) < QUEUE_LIMIT // 2:
             self.release(HOLD_QUEUE)
+
+    def _hand_part(self, seat: Seat, left: int, piece: bytes) -> None:
+        """Not all that the first one waits for."""
+        self._queue[0] = (seat, left)
+        self._begun = True
+        seat.bytes_to_client += len(piece)
+        seat.write(piece)
+
+    def _past_messages(self, data: bytes, at: int) -> int:
+        """Where what is nobody's ends. Raises PeerViolation when it is something else."""
+        end = self._skip(data, at)
+        if not at < end <= len(data):
+            raise PeerViolation(Side.UPSTREAM, "the server sent an answer that nobody has asked for")
+        return end
 
     def _end(self, refusal: Refused, *, at_once: bool = False) -> None:
         if self.ended:

@@ -35,7 +35,10 @@ MULTIPLEX = replace(DOOR, multiplex=True)
 GET = encode_command(b"GET", b"a")
 HELLO_3 = encode_command(b"HELLO", b"3")
 LOGIN = SharedLogin(
-    answers=RedisAnswers(), user="app", greeting=HELLO_REPLY, retire_at=FakeClock().now() + timedelta(hours=9)
+    answers=RedisAnswers(pushes=True),
+    user="app",
+    greeting=HELLO_REPLY,
+    retire_at=FakeClock().now() + timedelta(hours=9),
 )
 SPREAD_BYTE = bytes([255]) + bytes(31)
 

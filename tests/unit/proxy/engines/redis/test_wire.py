@@ -21,3 +21,12 @@ def test_a_reply_may_come_byte_by_byte(first: bytes) -> None:
     assert frame.feed(first, 0) == 1
     assert not frame.complete
     assert frame.kind == first
+
+
+@pytest.mark.parametrize("begun", [b"*1\r\n", b"*2\r\n:1\r\n", b"%1\r\n+a\r\n", b">1\r\n", b"|1\r\n+a\r\n:1\r\n"])
+def test_a_push_comes_between_replies_and_never_inside_one(begun: bytes) -> None:
+    frame = Frame()
+    assert frame.feed(b">1\r\n:1\r\n", 0) == 8
+    assert frame.complete
+    with pytest.raises(PeerViolation, match="inside a reply"):
+        Frame().feed(begun + b">1\r\n", 0)

@@ -208,3 +208,31 @@ async def test_memory_of_clients_that_are_gone_is_given_back(ca: TestCa, tmp_pat
         gc.collect()
         assert sum(isinstance(item, Seat | SharedSession) for item in gc.get_objects()) == 0
         assert stage.trunks.connections == 1
+
+
+async def test_news_between_answers_reaches_nobody(ca: TestCa, tmp_path: Path) -> None:
+    """Before, among and behind the answers to one client, and when nobody asks; the connection goes on."""
+    async with proxy_stage(ca, tmp_path, engine=SharingToy(), handler=by_hand) as stage:
+        one, two = await stage.login(), await stage.login()
+        (database,) = stage.upstreams
+        for said in (b"*quiet\n*be", b"gun", b" and ended\n"):
+            await database.send(said)
+        await one.send(b"a\nb\nc\n")
+        assert await database.receive() == b"a\nb\nc\n"
+        await two.send(b"d\n")
+        assert await database.receive() == b"d\n"
+        await database.send(b"*x\n=a\n*=y\n=b\n=")
+        assert await one.exactly(7) == b"=a\n=b\n="
+        await database.send(b"c\n*z\n=d\n*=w\n*")
+        assert await one.exactly(2) == b"c\n"
+        assert await two.exactly(3) == b"=d\n"
+        await one.send(b"e\n")
+        assert await database.receive() == b"e\n"
+        await database.send(b"still news\n=e\n")
+        assert await one.exactly(3) == b"=e\n"
+        for client in (one, two):
+            await client.finish()
+            assert await client.to_end() == b""
+        assert stage.database.accepted == 1
+        await until(lambda: len(stage.log.ends) == 2)
+        assert sorted(end.bytes_to_client for end in stage.log.ends) == [3, 12]
