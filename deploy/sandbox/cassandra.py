@@ -19,7 +19,6 @@ from deploy.sandbox.errors import did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
-START_TIMEOUT_SECONDS = 180.0
 PORT_ATTEMPTS = 5
 PEERS = 9
 """Neighbours each client is told of, as on a public endpoint of Keyspaces: 127.0.0.2 and up, where nobody listens."""
@@ -224,7 +223,7 @@ def _java_options(home: Path, ground: Ground, spec: topology.DatabaseSpec, port:
 
 
 def _wait_until_ready(process: processes.StartedProcess, log_file: Path) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         if "Startup complete" in log_file.read_text(errors="replace"):
             return True

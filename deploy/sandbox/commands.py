@@ -7,11 +7,10 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
-
-_given_out: set[int] = set()
 
 
 def run(*command: str | Path, stdin: Path = Path(os.devnull)) -> None:
@@ -37,15 +36,43 @@ def give(directory: Path, uid: int, gid: int) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now, never the same one twice in a process.
+    """A port of 127.0.0.1 for a server that starts later: nobody listens on it now, and no other process is given it.
 
-    From below the range that outgoing connections take their ports from (32768 and up): one of those could take it
-    before the server for whom it is meant.
+    Processes share the ports out in blocks. A block is had by binding an abstract unix socket of its name: it ends with
+    the process however that dies, and counts in the same network namespace as the ports do. Within a process no port is
+    given twice. From below the range that outgoing connections take their ports from (32768 and up): one of those could
+    take it before the server for whom it is meant. Raises SandboxError when there are none left.
     """
-    while True:
-        port = random.randrange(10240, 32768)  # noqa: S311 - it keeps no secret
-        if port in _given_out:
+    with _giving:
+        while True:
+            while _mine:
+                port = _mine.pop()
+                with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                    return port
+            _claim_block()
+
+
+_PORTS = range(10240, 32768)
+_BLOCK = 256
+_giving = threading.Lock()
+_mine: list[int] = []
+_claims: list[socket.socket] = []
+"""Held open, and so held, as long as this process lives."""
+
+
+def _claim_block() -> None:
+    blocks = list(range(_PORTS.start, _PORTS.stop, _BLOCK))
+    # Not the same one in run after run: whoever was told of a server that is gone meets nobody, and no other server.
+    random.shuffle(blocks)
+    for first in blocks:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0tollbridge-ports-{first}")
+        except OSError:  # another process has it, or we had it before
+            claim.close()
             continue
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            _given_out.add(port)
-            return port
+        _claims.append(claim)
+        _mine.extend(range(first, first + _BLOCK))
+        random.shuffle(_mine)
+        return
+    raise SandboxError(f"no free port is left in {_PORTS.start} to {_PORTS.stop}: what runs here takes them all")

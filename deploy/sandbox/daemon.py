@@ -14,8 +14,10 @@ from pathlib import Path
 
 from deploy.sandbox.errors import SandboxError
 
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+PAGE_SECONDS = 30.0
+"""Of a busy machine. No claim about time: those are the tests' own."""
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -66,7 +68,7 @@ class Daemon:
         """Status and body of a page on the admin port."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+            with opener.open(f"http://127.0.0.1:{self.admin_port}{path}", timeout=PAGE_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -19,7 +19,6 @@ from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database, World
 
 REQUIREMENTS = ministack_venv.REPOSITORY / "requirements" / "mongodb.txt"
-START_TIMEOUT_SECONDS = 90.0
 PORT_ATTEMPTS = 5
 NODES = 2
 FRONT = "documentdb front"
@@ -57,7 +56,7 @@ def fail_over(world: World, *, restart: bool = True) -> str:
     for process in processes.Ledger.load(directory / "started.json").processes:
         if process.name == f"{FRONT} {topology.DOCUMENTDB.name}":
             process.send(signal.SIGUSR1 if restart else signal.SIGUSR2)
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while time.monotonic() < deadline:
         if len(after := _primaries(log_file)) > len(before):
             return after[-1]
@@ -136,7 +135,7 @@ def _start_front(home: Path, ground: Ground, spec: topology.DatabaseSpec, python
 
 
 def _wait_until_listening(process: processes.StartedProcess, port: int) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -148,7 +147,7 @@ def _wait_until_listening(process: processes.StartedProcess, port: int) -> bool:
 
 
 def _wait_until_seeded(process: processes.StartedProcess, ready_file: Path) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         if ready_file.exists():
             return True

@@ -18,7 +18,6 @@ from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 
 INSTALL_LINE = "RUNLEVEL=1 apt-get install -y --no-install-recommends haproxy"
-START_TIMEOUT_SECONDS = 20.0
 PORT_ATTEMPTS = 5
 
 _SETTINGS = """\
@@ -98,7 +97,7 @@ def _certificate(door: Door, directory: Path, ground: Ground) -> Path:
 
 
 def _wait_until_listening(ports: list[int], process: processes.StartedProcess) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     waiting = list(ports)
     while process.alive() and time.monotonic() < deadline:
         try:

@@ -25,7 +25,6 @@ from deploy.sandbox.world import Database
 
 INSTALL_LINE = "RUNLEVEL=1 apt-get install -y --no-install-recommends mariadb-server mariadb-client"
 PLUGIN = Path("/usr/lib/mysql/plugin/auth_pam_v1.so")
-START_TIMEOUT_SECONDS = 30.0
 PORT_ATTEMPTS = 5
 SEED = Path(__file__).with_name("seed-mariadb.sql")
 READY = "ready for connections"
@@ -141,7 +140,7 @@ def _start(server: Server, ground: Ground) -> int:
 
 def _wait_until_ready(server: Server, process: processes.StartedProcess) -> bool:
     # Asking by a connection would count among the server's aborted ones.
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         if READY in server.log_file.read_text(errors="replace"):
             return True

@@ -26,7 +26,6 @@ SERVER = maven.Artifact(
     packaging="zip",
     sha256="af7152d8b7f6f1cee09d47276b32b70479fe6dd8cdbb61213f84eb7f8098b261",
 )
-START_TIMEOUT_SECONDS = 180.0
 HEAP = "768m"
 
 _SETTINGS = """\
@@ -117,7 +116,7 @@ def _start(directory: Path, ground: Ground) -> int:
         stop_signal=signal.SIGKILL,  # nothing here is worth a clean shutdown
     )
     ground.ledger.add_process(process)
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         if _healthy(port):
             return port

@@ -22,7 +22,6 @@ from deploy.sandbox.pam import INSTALL_LINE, Quarters
 from deploy.sandbox.world import Database
 
 MAX_CONNECTIONS = 300
-START_TIMEOUT_SECONDS = 30.0
 PORT_ATTEMPTS = 5
 SEED = Path(__file__).with_name("seed.sql")
 
@@ -200,7 +199,7 @@ def start(server: Server, quarters: Quarters, ledger: processes.Ledger) -> int:
 
 def _wait_until_ready(server: Server, process: processes.StartedProcess) -> bool:
     pid_file = server.data / "postmaster.pid"
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         try:
             # Line 8, as pg_ctl reads it.

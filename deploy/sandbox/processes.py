@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 POLL_SECONDS = 0.01
+START_SECONDS = 180.0
+"""How long a server may take to start, on a machine however busy: one that has died is noticed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from deploy.sandbox.ground import Ground, service_name
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
 
-AWS_START_TIMEOUT_SECONDS = 20.0
 SOCKET_PATH_LIMIT = 100
 """A unix socket's path has 107 bytes; servers append a few of their own."""
 
@@ -284,7 +283,7 @@ def _search(spec: topology.DatabaseSpec, runtime: Path) -> dict[str, object]:
 
 
 def _wait_for_aws(ready_file: Path, process: processes.StartedProcess, log_file: Path) -> str:
-    deadline = time.monotonic() + AWS_START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         with suppress(FileNotFoundError):
             endpoint = f"http://127.0.0.1:{json.loads(ready_file.read_text())['port']}"

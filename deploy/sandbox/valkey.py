@@ -15,7 +15,6 @@ from deploy.sandbox.errors import MissingEngine, did_not_start
 from deploy.sandbox.ground import Ground
 from deploy.sandbox.world import Database
 
-START_TIMEOUT_SECONDS = 20.0
 SOURCE = Path(__file__).with_name("valkey_auth.c")
 
 # A user without a password gets in with a token, or not at all.
@@ -126,7 +125,7 @@ def _start(server: Server, program: Path, module: Path, ground: Ground) -> proce
 
 
 def _wait_until_ready(server: Server, process: processes.StartedProcess) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + processes.START_SECONDS
     while process.alive() and time.monotonic() < deadline:
         if "Ready to accept connections" in server.log_file.read_text(errors="replace"):
             return

@@ -57,7 +57,7 @@ def program(name: str, package: str = "") -> str:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, log_file: Path, seconds: float = 15.0) -> Iterator[int]:
+def running(command: Sequence[str], port: int, log_file: Path, seconds: float = 60.0) -> Iterator[int]:
     """The pid of a server that listens on a loopback port, stopped in the end. Raises RuntimeError with its log."""
     with log_file.open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
