@@ -11,18 +11,27 @@ class AuditFile:
     def __init__(self, path: str) -> None:
         self._path = "" if path == "-" else path
         self._descriptor = self._open()
+        self._torn = False
+        """A line's beginning was written and its end was not."""
 
     def write(self, line: str) -> None:
         """Append one line. Raises OSError: then no credential is handed out."""
-        data = line.encode() + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        # What a full disk left of another line must not take this one with it: readers drop a line that is no JSON.
+        data = (b"\n" if self._torn else b"") + line.encode() + b"\n"
+        left = data
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        finally:
+            if len(left) < len(data):
+                self._torn = bool(left)
 
     def reopen(self) -> None:
         """After a log rotation moved the file away (SIGHUP)."""
         if not self._path:
             return
         old, self._descriptor = self._descriptor, self._open()
+        self._torn = False
         os.close(old)
 
     def _open(self) -> int:
