@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.model import AwsAccess, Origin, RegisteredDatabase
+from broker.model import Attribution, AwsAccess, Origin, RegisteredDatabase
 from broker.policies.narrow import NARROWED, session_policy
 from broker.registry import address
 from broker.registry.arns import ParsedRole, is_account_id, parse_role_arn, partition_of_region
@@ -20,6 +20,7 @@ from broker.registry.endpoints import AwsEndpoint, parse_endpoint
 from broker.registry.links import AccountLink, AccountLinks
 from broker.registry.products import BY_IDS, BY_PROTOCOL, IDENTIFIERS, PROTOCOLS, ROLE_IS_USER, TRUST_STORES
 from broker.registry.trust import read_ca
+from broker.sessions.names import WORKLOAD_TAG
 from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, SelectorAws, StaticDatabase, StaticTls
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts, TlsMode, TrustStore
 from tollbridge.process.settings import Finding
@@ -286,8 +287,10 @@ class _Reader:
 
     def _session_tags(self) -> Iterator[Finding]:
         tags, place = self.aws.session_tags, self.aws.at("session_tags")
-        if len(tags) > _MAX_TAGS:
-            yield Finding(place, f"{self.who} has {len(tags)} session tags, AWS takes {_MAX_TAGS}")
+        own = self.head.attribution is Attribution.WORKLOAD
+        if len(tags) > (room := _MAX_TAGS - own):
+            beside = " beside the workload's" if own else ""
+            yield Finding(place, f"{self.who} has {len(tags)} session tags, AWS takes {room}{beside}")
         seen: dict[str, str] = {}
         for key, value in tags.items():
             at = (*place, key)
@@ -297,6 +300,10 @@ class _Reader:
                 yield Finding(
                     at, "AWS does not take this session tag", "letters, digits, spaces and _ . : / = + - @; not aws:"
                 )
+            elif key.lower() == WORKLOAD_TAG:
+                # Policies go by it in the account of the database: whoever may register is not to choose who enters.
+                message = f"session tag {key!r} is the broker's own, and says which workload a session is for"
+                yield Finding(at, message, "remove it; `attribution: workload` of a static database sets it")
             elif (other := seen.setdefault(key.lower(), key)) != key:
                 yield Finding(at, f"session tags {other!r} and {key!r} are the same to AWS, which ignores case")
 

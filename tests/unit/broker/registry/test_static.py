@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from broker.model import Origin
+from broker.issuers.chain import account_hops
+from broker.model import Attribution, Origin
 from broker.registry.bounds import Head
 from broker.registry.links import AccountLink, AccountLinks
 from broker.registry.static import Registration, register
 from broker.teleport import DatabaseCore, StaticDatabase
 from tests.support.ca import TestCa
+from tests.unit.broker.issuers.databases import request
 from tollbridge.model import Product, TlsMode, TrustStore
 from tollbridge.secret import Secret
 
@@ -22,7 +24,8 @@ URI = "rds-postgres.abcdef012345.us-west-1.rds.amazonaws.com:5432"
 
 
 def registered(*, origin: Origin = Origin.STATIC, links: tuple[AccountLink, ...] = (), **core: Any) -> Registration:
-    head = Head(name="db", name_at=("name",), labels={"env": "dev"}, labels_at=("labels",))
+    attribution = core.pop("attribution", Attribution.BROKER)
+    head = Head(name="db", name_at=("name",), labels={"env": "dev"}, labels_at=("labels",), attribution=attribution)
     core = {"protocol": "postgres", "uri": URI, **core}
     model = StaticDatabase if origin is Origin.STATIC else DatabaseCore
     return register(head, model(**core), origin=origin, links=AccountLinks(links))
@@ -154,6 +157,18 @@ def test_session_tags_are_kept_in_order_of_their_keys() -> None:
     made = registered(aws={"session_tags": {"team": "shop", "env": "dev"}})
     assert made.database is not None
     assert made.database.access.session_tags == (("env", "dev"), ("team", "shop"))
+
+
+@pytest.mark.parametrize(("attribution", "room"), [(Attribution.BROKER, 50), (Attribution.WORKLOAD, 49)])
+def test_as_many_session_tags_as_aws_takes_the_workloads_among_them(attribution: Attribution, room: int) -> None:
+    """One more is told when the file is checked and not at the first login."""
+    for count in (room, room + 1):
+        tags = {f"tag-{number}": "x" for number in range(count)}
+        made = registered(attribution=attribution, aws={"session_tags": tags, "assume_role_arn": ROLE})
+        assert (made.database is None) == (count > room)
+        if made.database is not None:
+            hops = account_hops(made.database, request(), broker_name="tollbridge")
+            assert len(hops[0].tags) == 50
 
 
 def test_a_host_is_lower_cased() -> None:
