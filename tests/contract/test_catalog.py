@@ -42,6 +42,19 @@ class Watcher:
 
 
 @asynccontextmanager
+async def serving(catalog: catalog_service_pb2_grpc.CatalogServiceServicer) -> AsyncIterator[str]:
+    """Its address."""
+    server = grpc.aio.server()
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
 async def watching(client: Client) -> AsyncIterator[Watcher]:
     watcher = Watcher()
     async with asyncio.TaskGroup() as group:
@@ -179,7 +192,7 @@ async def test_a_stopping_broker_ends_its_watches_at_once(house: House) -> None:
         await serving.__aenter__()
         client = await stack.enter_async_context(house.client())
         watcher = await stack.enter_async_context(watching(client))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await serving.__aexit__(None, None, None)
         await eventually(lambda: watcher.failure)
     assert watcher.failure is not None
@@ -211,6 +224,47 @@ async def test_a_watch_moves_to_another_broker_and_shows_only_differences(house:
         else:
             assert watcher.events[3:] == [Upsert(database("a"), "p1"), Delete("c", "p1"), PolicyChanged("p1")]
         await serving[1 if first else 0].__aexit__(None, None, None)
+
+
+class Stopping(catalog_service_pb2_grpc.CatalogServiceServicer):
+    """A broker that stops: it cuts off a watch that was whole, then those it still takes, until another is there."""
+
+    def __init__(self, cut_off: int) -> None:
+        self.cut_off = cut_off
+        self.opened = 0
+
+    async def WatchDatabases(self, _request: Any, context: Any) -> AsyncIterator[Any]:
+        self.opened += 1
+        if 1 < self.opened <= 1 + self.cut_off:
+            await context.abort(grpc.StatusCode.CANCELLED, "the server stops")
+        for name in ("a", "b") if self.opened == 1 else ("b",):
+            yield catalog_service_pb2.WatchDatabasesResponse(
+                upsert=convert.database(database(name)), policy_version="p1"
+            )
+        yield catalog_service_pb2.WatchDatabasesResponse(synced=catalog_service_pb2.Synced(), policy_version="p1")
+        if self.opened == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server stops")
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("cut_off", [0, 1, 3])
+async def test_a_watch_outlives_what_a_stopping_broker_takes_and_cuts_off(cut_off: int) -> None:
+    broker = Stopping(cut_off)
+    async with serving(broker) as address, Client(address, None) as client, watching(client) as watcher:
+        await eventually(lambda: watcher.failure or len(watcher.events) == 4)
+        assert watcher.failure is None
+        assert watcher.events[2:] == [Synced("p1"), Delete("a", "p1")]
+
+
+async def test_a_watch_that_is_cut_off_again_and_again_has_failed() -> None:
+    """And deletes nothing: nobody said that anything is gone."""
+    broker = Stopping(cut_off=100)
+    async with serving(broker) as address, Client(address, None) as client, watching(client) as watcher:
+        await eventually(lambda: watcher.failure)
+        assert watcher.failure is not None
+        assert watcher.failure.reason is Reason.BROKER_UNAVAILABLE
+        assert watcher.events[2:] == [Synced("p1")]
+        assert broker.opened == 5
 
 
 async def test_a_watch_and_calls_outlive_their_connections(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -39,6 +39,8 @@ DEFAULT_DEADLINE_SECONDS: Final = 10.0
 """Longer than the broker waits for an STS that hangs (7 s), so that its own word on the cause arrives."""
 _CONNECT_SECONDS: Final = 5.0
 _WATCH_SILENCE_SECONDS: Final = 15.0
+_REOPEN_SECONDS: Final = (0.1, 0.4, 1.0)
+"""Between the attempts to open a watch that broke: a broker that stops may still take, and cut off, the first."""
 """Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
 _DIAGNOSE_SECONDS: Final = 180.0
 """A diagnosis of a chain whose every call hangs; each step says so when it is given up."""
@@ -225,11 +227,13 @@ class Client(DiscoveryCalls):
         yielded. A watch after an RpcFailed starts whole: what it did not upsert before its `Synced` is gone.
         """
         view = View()
+        pauses: Iterator[float] = iter(())
         while True:
             lane = self._open_lane()
             stream = lane.catalog.WatchDatabases(catalog_service_pb2.WatchDatabasesRequest())
             lane.open_stream(stream)
             view.begin()
+            pause: float | None = None
             try:
                 while (message := await self._read(stream, lane, bounded=not view.whole)) is not None:
                     for event in view.apply(message):
@@ -237,12 +241,16 @@ class Client(DiscoveryCalls):
                 if not view.whole and lane is self._lane:
                     raise unavailable(f"the broker at {self.target} ended a watch before it was whole")
             except RpcFailed as failure:
-                # A stream that was whole broke: another broker may stand ready. One that never got whole is a failure.
-                if not (view.whole and failure.retryable) or self._lane is None:
+                # A watch that was whole broke: another broker may stand ready. One that never was is a failure.
+                pause = 0.0 if view.whole else next(pauses, None)
+                if pause is None or not failure.retryable or self._lane is None:
                     raise
                 _log.info("the watch broke and is opened again: %s", failure.message)
             finally:
                 lane.close_stream(stream)
+            if view.whole:
+                pauses = iter(_REOPEN_SECONDS)
+            await asyncio.sleep(pause or 0)
 
     async def _read(self, stream: Any, lane: Lane, *, bounded: bool) -> Any:
         """The stream's next message; None when it ended well or its lane drains. Raises RpcFailed."""
