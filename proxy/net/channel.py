@@ -89,6 +89,19 @@ class Channel(asyncio.BufferedProtocol):
         self._fin = False
         self._write_ended = False
 
+    def pause_writing(self) -> None:
+        self._clogged = True
+        if self._twin is not None:
+            self._twin.hold(HOLD_PEER)
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        self.release(HOLD_UNREAD)
+        if self._twin is not None:
+            self._twin.release(HOLD_PEER)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
     @property
     def encrypted(self) -> bool:
         """Whether TLS is up."""
@@ -126,6 +139,12 @@ class Channel(asyncio.BufferedProtocol):
         ip = ipaddress.ip_address(name[0].partition("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or ip
         return SocketAddress(host=str(ip), packed=ip.packed, port=name[1])
+
+    async def drained(self) -> None:
+        """Wait until the peer has taken enough of what was written."""
+        if self._clogged and not self.lost:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call back once, when the connection is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -62,12 +62,8 @@ class Dialer:
         endpoint: Endpoint,
         pinned: Address | None = None,
         observer: Observer | None = None,
-        kind: Callable[[Side], Link] = Link,
     ) -> tuple[Link, Address]:
-        """Dial an endpoint, or the address a session of it is connected to. `kind`: what is made of it.
-
-        Raises Refused.
-        """
+        """Dial an endpoint, or the address a session of it is connected to. Raises Refused."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         if pinned is not None:
@@ -83,7 +79,7 @@ class Dialer:
             started = loop.time()
             try:
                 # Each address gets its share of what is left, so that a dead first one does not use up all of it.
-                link = await self._dial_one(address, (deadline - started) / left, kind)
+                link = await self._dial_one(address, (deadline - started) / left)
             except OSError as failed:  # TimeoutError is one
                 error = failed
                 continue
@@ -92,10 +88,10 @@ class Dialer:
             return link, address
         raise self._unreachable(endpoint, addresses, error) from error
 
-    async def _dial_one(self, address: Address, seconds: float, kind: Callable[[Side], Link]) -> Link:
+    async def _dial_one(self, address: Address, seconds: float) -> Link:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(seconds):
-            transport, link = await loop.create_connection(lambda: kind(Side.UPSTREAM), address.host, address.port)
+            transport, link = await loop.create_connection(lambda: Link(Side.UPSTREAM), address.host, address.port)
         sock = transport.get_extra_info("socket")
         for level, option, value in KEEPALIVE:
             sock.setsockopt(level, option, value)

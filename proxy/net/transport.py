@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from proxy.errors import LocalFault, PeerClosed, PeerViolation, Side
 from proxy.inbox import INBOX_LIMIT, Inbox
-from proxy.net.channel import HOLD_INBOX, HOLD_PEER, HOLD_UNREAD, Channel, Owner
+from proxy.net.channel import HOLD_INBOX, HOLD_PEER, Channel, Owner
 
 RECEIVE_BYTES: Final = 64 * 1024
 """One receive buffer for the whole process: get_buffer, recv and buffer_updated run back to back, with no callback
@@ -51,7 +51,10 @@ class Link(Channel):
     def buffer_updated(self, nbytes: int) -> None:
         peer = self._peer
         if peer is None:
-            self._collect(nbytes)
+            if self._sink is None:
+                self._collect(nbytes)
+            elif not self.ended:
+                self._hand_over(self._sink, nbytes)
         elif self._tls is not None:
             self._incoming.write(_SHARED[:nbytes])
             if self._pump(peer):
@@ -101,19 +104,6 @@ class Link(Channel):
         self._detach()
         self._tls = None
 
-    def pause_writing(self) -> None:
-        self._clogged = True
-        if self._twin is not None:
-            self._twin.hold(HOLD_PEER)
-
-    def resume_writing(self) -> None:
-        self._clogged = False
-        self.release(HOLD_UNREAD)
-        if self._twin is not None:
-            self._twin.release(HOLD_PEER)
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-
     # Pull: the driver's side
 
     async def fill(self, count: int) -> None:
@@ -144,12 +134,6 @@ class Link(Channel):
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         self.inbox.take_all()
-
-    async def drained(self) -> None:
-        """Wait until the peer has taken enough of what was written."""
-        if self._clogged and not self.lost:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str | None = None) -> ssl.SSLObject:
         """Handshake: as the server on the client's side, as the client upstream. Unread bytes go into the TLS engine.
@@ -220,10 +204,27 @@ class Link(Channel):
 
     def tap(self, sink: Callable[[bytes], None] | None, passes: Callable[[bytes], object] | None = None) -> None:
         """In push mode, from the next byte on: what `passes` goes straight to the peer and the rest to `sink`; without
-        `passes` all of it to `sink`, and without `sink` all of it to the peer. `passes` raises nothing."""
+        `passes` all of it to `sink`, and without `sink` all of it to the peer. `passes` raises nothing. A link that is
+        closed or closing stays so."""
+        if self._discarding:
+            return
         self._sink, self._passes = sink, passes
         through = (sink is None or passes is not None) and not self.ended
         self._peer = cast("Channel | None", self._twin) if through else None
+
+    def _hand_over(self, sink: Callable[[bytes], None], count: int) -> None:
+        """What has arrived, to who serves this side or guards it. The hot path of HTTP and of shared connections."""
+        if self._tls is None:
+            sink(bytes(_SHARED[:count]))
+            return
+        self._incoming.write(_SHARED[:count])
+        data, _, end = self._records()
+        if data:
+            sink(data)
+        if self._outgoing.pending:
+            self._flush()
+        if end is not None:
+            self._end_of_records(end)
 
     def _pump(self, peer: Channel) -> bool:
         """Decrypt what has arrived and pass it on. The hot path of every TLS session.
@@ -289,16 +290,7 @@ class Link(Channel):
             return
         if self._tls is not None:
             self._incoming.write(_SHARED[:count])
-            if self._sink is None or self._handshake is not None:
-                self._read_tls()
-                return
-            data, _, end = self._records()
-            self._show(data)
-            self._flush()
-            if end is not None:
-                self._end_of_records(end)
-        elif self._sink is not None:
-            self._sink(bytes(_SHARED[:count]))
+            self._read_tls()
         else:
             self.inbox.feed(_SHARED[:count])
             if len(self.inbox) >= INBOX_LIMIT:

@@ -7,7 +7,6 @@ sockets and TLS; only the broker is missing: a stub hands out the password as th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from deploy.sandbox.world import World
 from proxy.engines.postgres import PostgresEngine
-from proxy.errors import Refused, Side
+from proxy.errors import Refused
 from proxy.model import Location, SealedGrant
 from proxy.net.dial import Dialer, Observer
 from proxy.net.driver import Driver, Services
@@ -70,13 +69,9 @@ class RememberingDialer(Dialer):
         self.links: list[Link] = []
 
     async def connect(
-        self,
-        endpoint: Endpoint,
-        pinned: Address | None = None,
-        observer: Observer | None = None,
-        kind: Callable[[Side], Link] = Link,
+        self, endpoint: Endpoint, pinned: Address | None = None, observer: Observer | None = None
     ) -> tuple[Link, Address]:
-        link, address = await super().connect(endpoint, pinned, observer, kind)
+        link, address = await super().connect(endpoint, pinned, observer)
         self.links.append(link)
         return link, address
 

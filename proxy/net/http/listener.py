@@ -22,7 +22,6 @@ from proxy.net.events import LoginFacts, RequestLog
 from proxy.net.http.bodies import Budget
 from proxy.net.http.house import House, HttpCounters, HttpLimits
 from proxy.net.http.inbound import Inbound
-from proxy.net.http.link import HttpLink
 from proxy.net.http.passes import Passes
 from proxy.net.http.pool import PoolLimits, Pools
 from proxy.net.identity import ClientTls
@@ -191,7 +190,7 @@ class HttpListener:
             self._crashed(fault)
 
     def _new_link(self) -> Link:
-        return HttpLink(Side.CLIENT, self._accepted)
+        return Link(Side.CLIENT, self._accepted)
 
     def _accepted(self, link: Link) -> None:
         self._counters.connections_total += 1

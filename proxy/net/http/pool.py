@@ -18,7 +18,6 @@ from proxy.errors import LocalFault, PeerViolation, Refused
 from proxy.model import Location
 from proxy.net.dial import Dialer
 from proxy.net.gate import Gate, Slot
-from proxy.net.http.link import HttpLink
 from proxy.net.http.stamps import Stamps
 from proxy.net.http.upstream import Upstream
 from proxy.net.tls import UpstreamTls
@@ -217,7 +216,7 @@ class Pool:
     async def _handshaken(self, slot: Slot) -> Upstream:
         pools, location = self._pools, self.location
         await pools.tls.context(location.tls, ALPN)  # where that cannot be made, nobody is dialled
-        link, address = await pools.dialer.connect(location.endpoint, kind=HttpLink)
+        link, address = await pools.dialer.connect(location.endpoint)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await pools.tls.prove(link, location, ALPN)

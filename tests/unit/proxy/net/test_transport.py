@@ -191,6 +191,43 @@ async def test_pushed_bytes_leave_their_tail(ca: TestCa) -> None:
         other.close()
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_who_serves_a_side_gets_its_bytes_until_it_is_closed(ca: TestCa, encrypted: bool) -> None:
+    """Also when that happens while it is told some, and a guard that has not heard of it taps it again."""
+    context = ca.server_context("db.example")
+    go_on = asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        if encrypted:
+            await peer.tls(context, server=True)
+        await peer.send(b"one")
+        await go_on.wait()
+        await peer.send(b"two")
+        await peer.to_end()
+        await peer.send(b"three")
+        await peer.finish()
+
+    async with serving(talk) as server:
+        link = await linked(server.port)
+        if encrypted:
+            await link.start_tls(ca.client_context(), "db.example")
+        owner, got = Watching(), bytearray()
+
+        def take(data: bytes) -> None:
+            got.extend(data)
+            if b"two" in got:
+                link.close()
+                link.tap(got.extend)
+
+        await link.fill(3)
+        link.serve(owner, take)
+        assert got == b"one"
+        go_on.set()
+        await until(lambda: link.lost)
+        assert got == b"onetwo"
+        assert (owner.eofs, owner.losses) == (0, 0)
+
+
 class Gathering:
     """What was written to it, write by write."""
 
