@@ -15,10 +15,20 @@ from tollbridge.reasons import Reason
 
 CHANGE_USER: Final = 0x11
 
+_ANOTHER_USER: Final = (
+    "COM_CHANGE_USER is refused: this session was granted to one user; log in on a connection of its own "
+    "(mysql_reset_connection cleans a session and is allowed)"
+)
+_A_FILE: Final = (
+    "LOCAL INFILE is refused: the server asked for a file of the client's, which it was told it must not; where it "
+    "may, the listener says `mysql.local_infile: true`"
+)
+
 
 class CommandGuard(Guard):
     """Refuses COM_CHANGE_USER: another user is another decision, and so another connection. (COM_RESET_CONNECTION,
-    which pools use to clean a session, passes.)"""
+    which pools use to clean a session, passes.) And files that a server asks for whatever was agreed on: a client with
+    LOCAL INFILE turned on for the sake of another server sends them."""
 
     watches_upstream = False
 
@@ -31,6 +41,8 @@ class CommandGuard(Guard):
         """A header that is not whole yet, with the command behind it."""
         self._continued = False
         """The next packet goes on with the last one."""
+        self._why = _ANOTHER_USER
+        """For what `passes` said no to."""
 
     def passes(self, data: bytes) -> bool:
         """Whether no forbidden command begins in these bytes."""
@@ -42,7 +54,7 @@ class CommandGuard(Guard):
         if not head and not self._continued and not at and size > HEADER_BYTES:
             # The common case: one whole packet, which is one command.
             length = data[0] | data[1] << 8 | data[2] << 16
-            if length and length + HEADER_BYTES == size and data[HEADER_BYTES] != CHANGE_USER:
+            if length and length + HEADER_BYTES == size and not data[3] and data[HEADER_BYTES] != CHANGE_USER:
                 return True
         if head:
             data, at, size = head + data, 0, size + len(head)
@@ -64,15 +76,7 @@ class CommandGuard(Guard):
         """What `passes` did not let through."""
         if self.passes(data):
             return (Pass(len(data)),)
-        return (
-            Refuse(
-                Refused(
-                    Reason.FEATURE_REFUSED,
-                    "COM_CHANGE_USER is refused: this session was granted to one user; log in on a connection of its "
-                    "own (mysql_reset_connection cleans a session and is allowed)",
-                )
-            ),
-        )
+        return (Refuse(Refused(Reason.FEATURE_REFUSED, self._why)),)
 
     def upstream_bytes(self, data: bytes) -> Sequence[Verdict]:
         """Never shown."""
@@ -83,6 +87,10 @@ class CommandGuard(Guard):
         return ()
 
     def _forbidden(self, command: int, sequence: int) -> bool:
-        """A packet numbered 0 is a command. Others are parts of a file, which may begin with any byte; where files are
-        not allowed there are no others, and what a careless server took for a command counts as one."""
-        return command == CHANGE_USER and (sequence == 0 or not self._uploads)
+        """A packet numbered 0 is a command. Others are parts of a file, which may begin with any byte. (A client that
+        has no file to give says so with an empty packet.)"""
+        if sequence:
+            self._why = _A_FILE
+            return not self._uploads
+        self._why = _ANOTHER_USER
+        return command == CHANGE_USER

@@ -75,7 +75,24 @@ def test_a_file_may_begin_with_anything_where_files_are_allowed() -> None:
     data = my.packet(b"\x11data of a file", 2) + my.packet(b"", 3)
     assert CommandGuard(uploads=True).passes(data)
     assert not CommandGuard(uploads=True).passes(CHANGE_USER)
-    assert not CommandGuard().passes(my.packet(b"\x11root\0", 5))  # a number is no disguise
+
+
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 255), st.binary(min_size=1, max_size=20))
+def test_no_file_leaves_where_files_are_not_allowed(at: list[int], sequence: int, content: bytes) -> None:
+    """The server may ask for one whatever was agreed on, and some clients send it."""
+    load = my.packet(b"\x03load data local infile", 0)
+    data = load + my.packet(content, sequence)
+    assert not passes(CommandGuard(), cut(data, at))
+    assert passes(CommandGuard(uploads=True), cut(data, at))
+    assert passes(CommandGuard(), cut(load + my.packet(b"", sequence) + QUERY, at))  # a client that declines
+
+
+def test_what_is_refused_is_named() -> None:
+    guard = CommandGuard()
+    for data, word in ((CHANGE_USER, "COM_CHANGE_USER"), (my.packet(b"\x11", 2), "LOCAL INFILE")):
+        (verdict,) = guard.client_bytes(QUERY + data)
+        assert isinstance(verdict, Refuse)
+        assert word in verdict.refusal.message
 
 
 def test_after_a_no_nothing_has_happened() -> None:
