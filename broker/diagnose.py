@@ -263,6 +263,9 @@ class _Run:
         key = ChainKey(partition=database.access.partition, sts_region=self._parent._sts_region, hops=tuple(hops))
         needed = advice.login(database, asked.db_user, asked.db_name, session)
         yield self._begun("issue", f"a credential for {asked.db_user}")
+        if not hops:
+            # The broker's own keys sign for every database of its account: no other's credentials go with this one.
+            issuer.forget(database, asked, key, session)
         try:
             issued = await _bounded(issuer.issue(database, asked, key, session))
         except BrokerError as error:
@@ -270,7 +273,8 @@ class _Run:
             yield self._failed("issue", error, _causes(error.message), needed if denied else ())
             return
         finally:
-            issuer.forget_session(session.access_key_id)
+            if hops:
+                issuer.forget_session(session.access_key_id)
         detail = f"{type(issued.credential).__name__} for {asked.db_user}, good until {issued.expires_at:%FT%TZ}"
         yield replace(self._ended("issue", detail), statements=needed, db_user=asked.db_user, db_name=asked.db_name)
 

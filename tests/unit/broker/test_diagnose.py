@@ -11,9 +11,9 @@ from broker.access.model import Policy, Rule
 from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, login_refusal
 from broker.diagnose import AwsFinding, CheckMetadata, CheckUser, Diagnoser, no_metadata_check, no_user_check
 from broker.errors import BrokerError
-from broker.model import AccountSession, Attribution, Hop, RegisteredDatabase
+from broker.model import AccountSession, Attribution, ChainKey, Hop, RegisteredDatabase
 from tests.support.clock import FakeClock
-from tests.unit.broker.issuers.databases import database
+from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
 from tests.unit.broker.sessions.fakes import BROKER_ARN, ROLE, FakeSts, Role
 from tollbridge.model import Product
@@ -121,6 +121,26 @@ async def test_nothing_cached_is_used_and_nothing_is_kept() -> None:
     bench.sts.roles.clear()
     assert outcomes(await bench.run(entry))[-1] == ("role 1", "failed")
     assert bench.sts.base_reads == 2
+
+
+async def test_in_the_brokers_own_account_no_other_credential_is_dropped() -> None:
+    """Its keys sign for everybody there, and AWS counts logins with new tokens."""
+    bench = Bench()
+    base = await bench.sts.base_session()
+
+    async def same() -> AccountSession:
+        return base
+
+    bench.sts.base_session = same  # type: ignore[method-assign]
+    hosts = {name: f"{name}.x.us-west-1.rds.amazonaws.com" for name in ("orders", "users")}
+    entries = [database(name=name, host=host, role_arn="", account_id="") for name, host in hosts.items()]
+    issuer, key = bench.diagnoser._issuers[Product.RDS], ChainKey(partition="aws", sts_region="us-west-1")
+    before = [await issuer.issue(each, request(name=each.name), key, base) for each in entries]
+    bench.clock.advance(5)
+    assert (await bench.run(entries[0], db_user="app"))[-1].outcome is Outcome.OK
+    after = [await issuer.issue(each, request(name=each.name), key, base) for each in entries]
+    assert after[0].issued_at > before[0].issued_at
+    assert after[1] is before[1]
 
 
 async def test_a_denied_role_names_both_policies_and_never_the_external_id() -> None:
