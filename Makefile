@@ -33,7 +33,7 @@ $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 
 node-clients: $(NODE)/node_modules/.package-lock.json ## npm's clients for the end-to-end tests
 
-# Here, and not in the first test that needs them, which has two minutes for everything.
+# Here, and not in the first test that needs them, which has five minutes for everything.
 fetched: $(STAMP) engines
 	@$(BIN)/python -m deploy.sandbox fetch --engines valkey,opensearch,cassandra,mongodb || test "$${TOLLBRIDGE_REQUIRE_ENGINES:-}" != 1
 

@@ -225,7 +225,7 @@ def refused(reason: Reason = Reason.DENIED_BY_RULE, message: str = "no", **metad
     return BrokerError(reason, message, metadata=metadata)
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds; other processes and gRPC's threads offer nothing to await."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - see above

@@ -33,7 +33,7 @@ async def test_calls_in_flight_are_answered(house: House) -> None:
         await eventually(lambda: house.catalog._stopped)
         house.grants.held["slow"].set()
         assert [(await call).decision_id for call in calls] == ["d-1"] * 10
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await stop
 
 
@@ -79,7 +79,7 @@ async def test_a_health_watch_does_not_hold_up_the_end(house: House) -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         stream = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await stream.read()).status == SERVING
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await serving.__aexit__(None, None, None)
 
 

@@ -328,6 +328,6 @@ async def http_stage(
         finally:
             for client in stage.clients:
                 client.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await listener.drain(0)
                 await running

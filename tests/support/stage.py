@@ -158,7 +158,7 @@ async def proxy_stage(
         finally:
             for client in stage.clients:
                 client.close()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await listener.drain(0)
                 await running
                 for peer in upstreams:
@@ -166,8 +166,8 @@ async def proxy_stage(
                 await trunks.aclose()
 
 
-async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait for something that happens on a socket."""
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for something that happens on a socket, on a machine however busy."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - sockets set no event
             await asyncio.sleep(0.002)

@@ -140,7 +140,7 @@ async def test_a_second_signal_cuts_the_drain_short(
         proxy.life.request_stop()
         await eventually(lambda: "draining" in caplog.text)
         proxy.life.request_stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await message(client))[0] == b"E"
             await proxy.running
 

@@ -175,7 +175,7 @@ async def whole(
         async with asyncio.TaskGroup() as group:
             running = group.create_task(app.run())
             made = Whole(house, app, postgres, life, running, folder / "audit.jsonl")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await app.catalog.first_sync.wait()
             try:
                 yield made
@@ -183,5 +183,5 @@ async def whole(
                 for client in made.clients:
                     client.close()
                 life.request_stop()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await running

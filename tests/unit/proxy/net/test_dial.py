@@ -71,10 +71,11 @@ async def test_unknown_name() -> None:
 
 
 async def test_nothing_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))  # and nobody else can listen there meanwhile
         port = sock.getsockname()[1]
-    with pytest.raises(Refused, match="nothing listens") as caught:
-        await Dialer(dial={ORDERS.host: f"127.0.0.1:{port}"}).connect(ORDERS)
+        with pytest.raises(Refused, match="nothing listens") as caught:
+            await Dialer(dial={ORDERS.host: f"127.0.0.1:{port}"}).connect(ORDERS)
     assert caught.value.reason is Reason.UPSTREAM_UNREACHABLE
 
 

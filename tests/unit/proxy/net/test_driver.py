@@ -338,7 +338,7 @@ async def test_slow_loris_is_told_at_the_deadline(ca: TestCa, tmp_path: Path) ->
 
 
 async def test_deadline_inside_the_clients_handshake_ends_without_plaintext(ca: TestCa, tmp_path: Path) -> None:
-    async with proxy_stage(ca, tmp_path, limits=Limits(handshake_seconds=0.2)) as stage:
+    async with proxy_stage(ca, tmp_path, limits=Limits(handshake_seconds=1.0)) as stage:
         client = await stage.dial()
         await client.send(b"S")
         assert await client.to_end() == b"S"

@@ -68,12 +68,12 @@ async def test_databases_do_not_share() -> None:
 
 
 async def test_the_rate_wakes_those_who_wait() -> None:
-    gate = gate_of(logins_per_second=200, wait_seconds=30)
+    gate = gate_of(logins_per_second=5, wait_seconds=30)
     loop = asyncio.get_running_loop()
     started = loop.time()
-    await asyncio.gather(*(gate.enter("orders", wait_seconds=30) for _ in range(240)))
-    assert loop.time() - started >= 40 / 200
-    assert 1 <= gate.turnstiles["orders"].counters.waited <= 40
+    await asyncio.gather(*(gate.enter("orders", wait_seconds=30) for _ in range(7)))
+    assert loop.time() - started >= 2 / 5
+    assert 1 <= gate.turnstiles["orders"].counters.waited <= 2
 
 
 async def test_nobody_waits_past_what_it_may() -> None:
@@ -252,7 +252,7 @@ async def test_a_drain_ends_those_who_wait(ca: TestCa, tmp_path: Path) -> None:
 async def test_half_of_what_a_handshake_has_left_stays_for_the_login(ca: TestCa, tmp_path: Path) -> None:
     """The refusal comes from the gate, with its advice, and not from the deadline."""
     gate = gate_of(max_connections=1, wait_seconds=30)
-    async with proxy_stage(ca, tmp_path, gate=gate, limits=Limits(handshake_seconds=0.2)) as stage:
+    async with proxy_stage(ca, tmp_path, gate=gate, limits=Limits(handshake_seconds=2.0)) as stage:
         await stage.login()
         late = await stage.dial()
         await late.send(b"\x03app")
@@ -327,8 +327,9 @@ async def test_a_place_that_was_taken_for_a_dial_that_failed_comes_back(ca: Test
 
 
 async def test_a_storm_of_reconnecting_clients_meets_the_rate_and_not_the_database(ca: TestCa, tmp_path: Path) -> None:
-    """500 clients, each coming back until it is in: upstream sees 50 a second and one second's worth, no more."""
-    gate = gate_of(logins_per_second=50, wait_seconds=0.5)
+    """500 clients at once: upstream sees the rate and one second's worth, no more. A slow machine beats that."""
+    rate = 10
+    gate = gate_of(logins_per_second=rate, wait_seconds=0.5)
     loop = asyncio.get_running_loop()
     seen: list[float] = []
     outcomes: Counter[bytes] = Counter()
@@ -354,8 +355,8 @@ async def test_a_storm_of_reconnecting_clients_meets_the_rate_and_not_the_databa
                 group.create_task(client())
         took = loop.time() - began
         assert set(outcomes) == {b"OK\n", b"ERR LOGIN_RATE_LIMITED\n"}
-        assert outcomes[b"OK\n"] <= 50 + took * 50
-        assert outcomes[b"OK\n"] >= 50
+        assert outcomes[b"OK\n"] <= rate + took * rate
+        assert outcomes[b"OK\n"] >= rate
         assert len(stage.upstreams) == outcomes[b"OK\n"]
         assert "retry in " in stage.log.refusals[0].message
         assert longest < 10

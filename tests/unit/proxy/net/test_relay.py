@@ -142,11 +142,11 @@ async def test_an_upload_is_held_back_too(ca: TestCa, tmp_path: Path) -> None:
 
 
 async def test_idle_sessions_are_told_and_closed(ca: TestCa, tmp_path: Path) -> None:
-    limits = SessionLimits(idle_seconds=0.2)
+    limits = SessionLimits(idle_seconds=1.0)
     async with proxy_stage(ca, tmp_path, session_limits=limits) as stage:
         client = await stage.login(encrypted=True)
         for _ in range(5):  # busy for longer than idle_seconds
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             await client.send(b"x\n")
             assert await client.exactly(2) == b"x\n"
         assert await client.to_end() == b"BYE SESSION_IDLE\n"
@@ -155,7 +155,7 @@ async def test_idle_sessions_are_told_and_closed(ca: TestCa, tmp_path: Path) -> 
 
 
 async def test_sessions_end_at_their_longest_without_a_goodbye_inside_a_message(ca: TestCa, tmp_path: Path) -> None:
-    async with proxy_stage(ca, tmp_path, session_limits=SessionLimits(max_session_seconds=0.3)) as stage:
+    async with proxy_stage(ca, tmp_path, session_limits=SessionLimits(max_session_seconds=1.0)) as stage:
         resting, busy = await stage.login(), await stage.login()
         await busy.send(b"half a message")
         assert await resting.to_end() == b"BYE SESSION_TOO_LONG\n"

@@ -96,7 +96,7 @@ async def test_a_pin_has_as_long_as_a_login(ca: TestCa, tmp_path: Path) -> None:
             await toy_login(peer, context)
             await answer(peer)
 
-    limits = Limits(handshake_seconds=0.5)
+    limits = Limits(handshake_seconds=1.5)
     async with proxy_stage(ca, tmp_path, engine=SharingToy(), database=database, limits=limits) as stage:
         client = await stage.login()
         stuck = True

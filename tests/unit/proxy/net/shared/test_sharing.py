@@ -204,9 +204,12 @@ async def test_memory_of_clients_that_are_gone_is_given_back(ca: TestCa, tmp_pat
             await client.finish()
             await client.to_end()
         await until(lambda: len(stage.log.ends) == 20)
-        await asyncio.sleep(0.05)
-        gc.collect()
-        assert sum(isinstance(item, Seat | SharedSession) for item in gc.get_objects()) == 0
+
+        def left() -> int:
+            gc.collect()
+            return sum(isinstance(item, Seat | SharedSession) for item in gc.get_objects())
+
+        await until(lambda: left() == 0)
         assert stage.trunks.connections == 1
 
 
