@@ -85,6 +85,12 @@ class Turnstile:
         return len(self._waiting)
 
     @property
+    def full(self) -> bool:
+        """Who comes now gets in when somebody leaves, and not before."""
+        limit = self.limits.max_connections
+        return limit is not None and self.open >= limit
+
+    @property
     def idle(self) -> bool:
         """Nobody is inside or waiting."""
         return not self.open and not self._waiting
@@ -117,7 +123,7 @@ class Turnstile:
 
     def next_at(self, now: float) -> float | None:
         """When to call `admit` again; None when that depends on somebody leaving."""
-        if not self._waiting or self._full:
+        if not self._waiting or self.full:
             return None
         self._refill(now)
         return now + max(0.0, 1.0 - self._tokens) / (self.limits.logins_per_second or 1.0)
@@ -139,7 +145,7 @@ class Turnstile:
         Those turned away are sent to different seconds: at the same one they would be the next storm.
         """
         limits, rate = self.limits, self.limits.logins_per_second
-        if self._full or rate is None:
+        if self.full or rate is None:
             refusal = Refused(
                 Reason.TOO_MANY_CONNECTIONS,
                 f"database {self._database!r} has {self.open} connections through this proxy, as many as it may "
@@ -158,13 +164,8 @@ class Turnstile:
         self.counters.refused[refusal.reason] = self.counters.refused.get(refusal.reason, 0) + 1
         return refusal
 
-    @property
-    def _full(self) -> bool:
-        limit = self.limits.max_connections
-        return limit is not None and self.open >= limit
-
     def _may_enter(self) -> bool:
-        return not self._full and (self.limits.logins_per_second is None or self._tokens >= 1.0)
+        return not self.full and (self.limits.logins_per_second is None or self._tokens >= 1.0)
 
     def _enter(self, ticket: Ticket) -> None:
         ticket.inside = True

@@ -346,7 +346,7 @@ class Driver:
         """Wait for this login's turn at the database; half of the time that is left stays for the login itself."""
         self.release()
         wait_seconds = self._seconds_left() / 2
-        self._slot = await self._services.gate.enter(database, wait_seconds=wait_seconds, alive=self._client_is_there)
+        self._slot = await self._services.place(database, wait_seconds=wait_seconds, alive=self._client_is_there)
 
     def _seconds_left(self) -> float:
         return INF if self._deadline is None else (self._deadline.when() or INF) - asyncio.get_running_loop().time()

@@ -45,6 +45,16 @@ class Gate:
         """By database, for metrics."""
         return self._turnstiles
 
+    def full(self, database: str) -> bool:
+        """Whether a login that comes now has to wait until a place is given back."""
+        turnstile = self._turnstiles.get(database)
+        return turnstile is not None and turnstile.full
+
+    def wanted(self, database: str) -> bool:
+        """Whether one waits for that."""
+        turnstile = self._turnstiles.get(database)
+        return turnstile is not None and turnstile.full and turnstile.waiting > 0
+
     async def enter(self, database: str, *, wait_seconds: float, alive: Callable[[], bool] = lambda: True) -> Slot:
         """Wait for a place, at most `wait_seconds` and at most as long as the database's limits say.
 

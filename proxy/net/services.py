@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.model import Location, SealedGrant
 from proxy.net.dial import Dialer
 from proxy.net.facts import EndpointFacts
-from proxy.net.gate import Gate
+from proxy.net.gate import Gate, Slot
 from proxy.net.sessions import Sessions
 from proxy.net.shared.trunks import Trunks
 from proxy.net.tls import UpstreamTls
@@ -59,3 +60,9 @@ class Services:
     """How many connections each database bears, and how fast they may come."""
     trunks: Trunks = field(default_factory=Trunks)
     """Connections that clients share."""
+
+    async def place(self, database: str, *, wait_seconds: float, alive: Callable[[], bool]) -> Slot:
+        """As the gate's `enter`. Where no place is free, a shared connection that is only kept gives up its own."""
+        if self.gate.full(database):
+            self.trunks.make_room(database)
+        return await self.gate.enter(database, wait_seconds=wait_seconds, alive=alive)

@@ -45,7 +45,7 @@ class Database:
         """Asked for and not said, and news between."""
         far = datetime(2100, 1, 1, tzinfo=UTC)
         login = SharedLogin(answers=ToyAnswers(), user="app", greeting=b"", retire_at=far)
-        self.trunk = Trunk(self.wire.link, login, PLACE, clock=FakeClock(), on_ended=ended)
+        self.trunk = Trunk(self.wire.link, login, PLACE, clock=FakeClock(), wanted=lambda: False, on_ended=ended)
 
     def answer(self, count: int) -> None:
         """Say the next bytes of what was asked for."""

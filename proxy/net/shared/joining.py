@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from proxy.errors import LocalFault, Refused
@@ -108,8 +109,15 @@ class Joining:
                 f"database {key.database!r} was registered at another endpoint, or with other TLS facts, while this "
                 "login was under way: connect again",
             )
-        clock = self._services.clock
+        clock, gate = self._services.clock, self._services.gate
         if key.longest_seconds is not None:
             latest = clock.now() + timedelta(seconds=key.longest_seconds)
             login = replace(login, retire_at=min(login.retire_at, latest))
-        return LoggedIn(link=maker.upstream, login=login, place=maker.place, clock=clock, release=maker.release)
+        return LoggedIn(
+            link=maker.upstream,
+            login=login,
+            place=maker.place,
+            clock=clock,
+            wanted=partial(gate.wanted, key.location.database),
+            release=maker.release,
+        )

@@ -49,26 +49,40 @@ UNSENT_LEAST: Final = 64 * 1024
 """A share is no smaller: as much as is kept for a client with a connection of its own."""
 
 KEEP_SECONDS: Final = 60.0
-"""A connection without clients is kept for the next one: many are short-lived."""
+"""A connection without clients is kept for the next one: many are short-lived. Unless another waits for its place."""
 
 OVERDUE_SECONDS: Final = 10.0
 """A server that owes an answer for so long is asked nothing more over this connection: it may be gone."""
 
 LOOK_SECONDS: Final = 1.0
 
+EXPECT_SECONDS: Final = 1.0
+"""Who has joined takes its seat some turns of the loop later; until then the connection is not taken for one that
+nobody needs."""
+
+UNNEEDED: Final = Refused(Reason.UPSTREAM_CLOSED, "the shared connection is not needed any more")
+
 
 class Trunk:
     """Implements `proxy.net.channel`'s `Owner` and `Source`."""
 
     __slots__ = (
-        "_advance", "_begun", "_clock", "_empty_at", "_head", "_head_at", "_held", "_loop", "_on_ended", "_outgoing",
-        "_patience", "_queue", "_seats", "_skip", "_stalled", "_timer", "_unread", "_window_at", "ended", "link",
-        "login", "open", "place",
+        "_advance", "_begun", "_clock", "_expected_until", "_head", "_head_at", "_held", "_loop", "_on_ended",
+        "_outgoing", "_patience", "_queue", "_seats", "_skip", "_stalled", "_timer", "_unread", "_wanted", "_window_at",
+        "empty_at", "ended", "link", "login", "open", "place",
     )  # fmt: skip
 
     def __init__(
-        self, link: Link, login: SharedLogin, place: Place, *, clock: Clock, on_ended: Callable[[Trunk], None]
+        self,
+        link: Link,
+        login: SharedLogin,
+        place: Place,
+        *,
+        clock: Clock,
+        wanted: Callable[[], bool],
+        on_ended: Callable[[Trunk], None],
     ) -> None:
+        """`wanted`: whether somebody waits for its place at the database."""
         self.link = link
         self.login = login
         self.place = place
@@ -76,6 +90,7 @@ class Trunk:
         """Takes requests."""
         self.ended = False
         self._clock = clock
+        self._wanted = wanted
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
         self._advance = login.answers.advance
@@ -92,7 +107,9 @@ class Trunk:
         self._window_at = float("-inf")
         self._patience = STALL_ALL_SECONDS
         self._held = 0
-        self._empty_at: float | None = clock.monotonic()
+        self.empty_at = clock.monotonic()
+        """When the last client left, while there is none."""
+        self.expect()
         self._head: tuple[Seat, int] | None = None
         self._head_at = 0.0
         self._timer = self._loop.call_later(LOOK_SECONDS, self.look)
@@ -104,6 +121,16 @@ class Trunk:
         """Seats taken."""
         return len(self._seats)
 
+    @property
+    def spare(self) -> bool:
+        """It is only kept: nobody uses it or is about to, and the server owes nothing."""
+        in_use = self.ended or self._seats or self._queue
+        return not in_use and self._clock.monotonic() >= self._expected_until
+
+    def expect(self) -> None:
+        """A client is about to join."""
+        self._expected_until = self._clock.monotonic() + EXPECT_SECONDS
+
     def takes_requests(self) -> bool:
         """Whether a client may join."""
         if self.open and self._clock.now() >= self.login.retire_at:
@@ -113,7 +140,7 @@ class Trunk:
     def sit(self, seat: Seat) -> None:
         """A client joins."""
         self._seats.add(seat)
-        self._empty_at = None
+        self._expected_until = float("-inf")
         if self._held:
             seat.client.hold(HOLD_TRUNK)
 
@@ -125,7 +152,8 @@ class Trunk:
         self._seats.discard(seat)
         seat.client.release(HOLD_TRUNK)
         if not self._seats:
-            self._empty_at = self._clock.monotonic()
+            self.empty_at = self._clock.monotonic()
+            self._make_room()
 
     def send(self, seat: Seat, data: bytes, answers: int) -> None:
         """Requests of a client, which have so many answers. What comes in one turn of the loop goes out as one."""
@@ -197,8 +225,9 @@ class Trunk:
             self.retire()
         self.takes_requests()
         unneeded = not self.open and (head is None or not self._seats)
-        if unneeded or (self._empty_at is not None and now - self._empty_at >= KEEP_SECONDS):
-            self._end(Refused(Reason.UPSTREAM_CLOSED, "the shared connection is not needed any more"))
+        if unneeded or (not self._seats and now - self.empty_at >= KEEP_SECONDS):
+            self._end(UNNEEDED)
+        self._make_room()
 
     # What the link tells
 
@@ -227,6 +256,10 @@ class Trunk:
             self._end(link.failure.as_refusal())
         else:
             self._end(Refused(Reason.UPSTREAM_CLOSED, "the connection to the server is gone"))
+
+    def _make_room(self) -> None:
+        if self.spare and self._wanted():
+            self._end(UNNEEDED)
 
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []

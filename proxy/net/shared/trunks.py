@@ -17,7 +17,7 @@ from proxy.model import Location
 from proxy.multiplex import SharedLogin
 from proxy.net.channel import LINGER_SECONDS
 from proxy.net.sessions import Place
-from proxy.net.shared.trunk import Trunk
+from proxy.net.shared.trunk import UNNEEDED, Trunk
 from proxy.net.transport import Link
 from proxy.script import RequestGrant
 from tollbridge.clock import Clock
@@ -58,8 +58,10 @@ class LoggedIn:
     login: SharedLogin
     place: Place
     clock: Clock
+    wanted: Callable[[], bool]
+    """Whether a login waits for a place among its database's connections."""
     release: Callable[[], None]
-    """Gives its place among its database's connections back."""
+    """Gives its own back."""
 
 
 class Trunks:
@@ -96,6 +98,7 @@ class Trunks:
         while not self._closing:
             trunk = self._trunks.get(key)
             if trunk is not None and trunk.takes_requests():
+                trunk.expect()
                 return trunk
             flight = self._flights.get(key)
             if flight is None:
@@ -104,6 +107,13 @@ class Trunks:
             if refusal is not None:
                 raise Refused(refusal.reason, refusal.message)
         raise Refused(Reason.DRAINING, "the proxy is shutting down: connect again")
+
+    def make_room(self, database: str) -> None:
+        """Somebody will wait for a place at a database: of the connections there that are only kept, the one that was
+        needed last gives its own up."""
+        spare = [trunk for trunk in self._all if trunk.spare and trunk.place.location.database == database]
+        if spare:
+            min(spare, key=lambda trunk: trunk.empty_at).close(UNNEEDED)
 
     async def aclose(self) -> None:
         """Close all. Nobody can join any more; returns when they are gone, which takes some seconds at most."""
@@ -135,7 +145,8 @@ class Trunks:
                 flight.set_result(refusal)
 
     def _take_on(self, key: SharedKey, made: LoggedIn) -> Trunk:
-        trunk = Trunk(made.link, made.login, made.place, clock=made.clock, on_ended=partial(self._ended, key))
+        ended = partial(self._ended, key)
+        trunk = Trunk(made.link, made.login, made.place, clock=made.clock, wanted=made.wanted, on_ended=ended)
         self._all.add(trunk)
         if made.link.lost:
             self._gone(trunk, made.release)

@@ -28,10 +28,10 @@ def no_pin() -> Script[Established]:
     raise NotImplementedError
 
 
-def trunk_over(wire: Wire) -> Trunk:
+def trunk_over(wire: Wire, clock: FakeClock | None = None) -> Trunk:
     """A shared connection."""
     login = SharedLogin(answers=ToyAnswers(), user="app", greeting=b"", retire_at=FAR + timedelta(days=1))
-    return Trunk(wire.link, login, PLACE, clock=FakeClock(), on_ended=lambda _: None)
+    return Trunk(wire.link, login, PLACE, clock=clock or FakeClock(), wanted=lambda: False, on_ended=lambda _: None)
 
 
 def seat_over(wire: Wire, trunk: Trunk) -> Seat:
