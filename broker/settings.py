@@ -200,8 +200,14 @@ class LimitsSection(Section):
     )
     max_connection_age_grace_seconds: int = Field(default=30, ge=1, description="What running calls then have left.")
     max_message_bytes: int = Field(default=64 * 1024, ge=4096, description="Largest request; none needs 8 KB.")
-    max_concurrent_requests: int = Field(default=1024, ge=1, description="More are refused with BROKER_OVERLOADED.")
-    max_watches: int = Field(default=4096, ge=1, description="Proxies that watch the catalog at once.")
+    max_concurrent_requests: int = Field(
+        default=1024,
+        ge=1,
+        description="More are refused with BROKER_OVERLOADED; the last eighth is for callers that hold few.",
+    )
+    max_watches: int = Field(
+        default=4096, ge=1, description="Proxies that watch the catalog at once. The last eighth likewise."
+    )
     request_timeout_seconds: float = Field(
         default=15.0, gt=0, le=300, description="For calls without a shorter deadline."
     )

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, TypeAlias
@@ -37,6 +38,11 @@ CANCELLED: Final = "CANCELLED"
 MAX_CALL_SECONDS: Final = 20.0
 """No unary call runs longer, whatever deadline its caller set."""
 
+_KEPT: Final = 8
+"""One of so many places is kept for callers that hold few of them,"""
+_FEW: Final = 32
+"""which is less than one of so many."""
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _log = logging.getLogger(__name__)
@@ -58,29 +64,44 @@ def not_an_operator(caller: str, power: Power, what: str = "") -> BrokerError:
 
 
 class Room:
-    """How much the broker does at once: calls in flight and open watches, over all listeners."""
+    """How much the broker does at once: calls in flight and open watches, over all listeners.
+
+    The last places are for callers that hold few, so that whoever has one certificate keeps nobody else out.
+    """
 
     def __init__(self, *, max_calls: int = 1_000, max_watches: int = 5_000) -> None:
         self._max = {table.Load.CALL: max_calls, table.Load.WATCH: max_watches}
         self.taken = {table.Load.CALL: 0, table.Load.WATCH: 0}
+        self._held: Counter[tuple[table.Load, str]] = Counter()
 
     @contextmanager
-    def take(self, load: table.Load) -> Iterator[None]:
-        """Hold one place. Raises BROKER_OVERLOADED when all are taken."""
+    def take(self, load: table.Load, caller: str = "") -> Iterator[None]:
+        """Hold one place. Raises BROKER_OVERLOADED when there is none, or none but those kept for others."""
         if load is table.Load.NONE:
             yield
             return
-        if self.taken[load] >= self._max[load]:
+        most, holder = self._max[load], (load, caller)
+        if self.taken[load] >= most:
             raise BrokerError(
                 Reason.BROKER_OVERLOADED,
-                f"this broker has all of its {self._max[load]} {load.value} taken: try again in a moment; if it stays "
+                f"this broker has all of its {most} {load.value} taken: try again in a moment; if it stays "
                 "so, add brokers or raise the limit",
             )
+        if self.taken[load] >= most - most // _KEPT and self._held[holder] >= max(1, most // _FEW):
+            raise BrokerError(
+                Reason.BROKER_OVERLOADED,
+                f"this broker keeps the last of its {most} {load.value} for others than {caller or 'you'}, who has"
+                f" {self._held[holder]}: try again in a moment; if it stays so, add brokers or raise the limit",
+            )
         self.taken[load] += 1
+        self._held[holder] += 1
         try:
             yield
         finally:
             self.taken[load] -= 1
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
 
 
 class RpcMetrics:
@@ -217,7 +238,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _admit(self, method: str, context: Context) -> Iterator[None]:
-        row = table.ACCESS.get(method)
+        row, caller = table.ACCESS.get(method), ""
         if row is None:
             raise BrokerError(Reason.CALLER_NOT_ALLOWED, f"nobody may call {method}: it has no row in the access table")
         if row.who is not table.Who.ANYBODY:
@@ -225,7 +246,7 @@ class Guard(grpc.aio.ServerInterceptor):
             if (power := table.POWERS.get(row.who)) is not None and not self._may(caller, power):
                 raise not_an_operator(caller, power)
             identity.enter(caller)
-        with self._room.take(row.load):
+        with self._room.take(row.load, caller):
             yield
 
     def _refusal(self, method: str, error: Exception) -> BrokerError:
