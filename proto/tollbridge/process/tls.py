@@ -27,6 +27,8 @@ POLL_SECONDS: Final = 1.0
 MAX_FILE_BYTES: Final = 1024 * 1024
 """A CA bundle with every AWS region's roots has 165 KB; more than this is the wrong file."""
 
+_SWAPPED: Final = "are the files of certificate and key swapped?"
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +73,9 @@ def read(files: TlsFiles) -> TlsMaterial:
         key_pem=Secret(_read(files.key_file, "key").decode("ascii", "replace")),
         ca_pem=_read(files.ca_file, "CA") if files.ca_file else None,
     )
+    # Swapped they load together all the same, and fail only in gRPC, which does not say why.
+    if b"PRIVATE KEY-----" in material.cert_pem and b"-----BEGIN CERTIFICATE" not in material.cert_pem:
+        raise TlsFilesError(f"{files.cert_file} holds a private key and no certificate: {_SWAPPED}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         load_into(context, material)
@@ -98,12 +103,14 @@ def load_into(context: ssl.SSLContext, material: TlsMaterial) -> None:
 
 def certificate_facts(path: Path) -> CertificateFacts:
     """Read a certificate's names and expiry. Raises TlsFilesError."""
-    _read(path, "certificate")
+    content = _read(path, "certificate")
     try:
         # The one way to read a certificate's names with the standard library alone.
         decoded = _ssl._test_decode_cert(path)  # type: ignore[attr-defined]
     except ssl.SSLError as error:
-        raise TlsFilesError(f"{path} holds no PEM certificate ({error.reason or error})") from error
+        # This function's SSLError comes without `reason`.
+        why = _SWAPPED if b"PRIVATE KEY-----" in content else str(error.args[0] if error.args else error)
+        raise TlsFilesError(f"{path} holds no PEM certificate: {why}") from error
     names = [(str(kind), str(value)) for kind, value in decoded.get("subjectAltName", ())]
     not_after = str(decoded["notAfter"])
     return CertificateFacts(

@@ -72,6 +72,27 @@ def test_what_is_wrong_with_a_file_is_said(ca: TestCa, part: str, content: bytes
         tls.read(broken)
 
 
+def test_a_certificate_and_a_key_in_each_others_place_are_told_apart(ca: TestCa) -> None:
+    """gRPC would take them, and then say that nobody listens."""
+    one = files(ca, "a")
+    with pytest.raises(TlsFilesError, match=rf"^{one.key_file} holds a private key and no certificate: .* swapped"):
+        tls.read(TlsFiles(cert_file=one.key_file, key_file=one.cert_file, ca_file=one.ca_file))
+    with pytest.raises(TlsFilesError, match=rf"^{one.key_file} holds no PEM certificate: .* swapped"):
+        tls.certificate_facts(one.key_file)
+
+
+def test_a_file_that_is_no_certificate_has_no_facts(ca: TestCa, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("nonsense")
+    with pytest.raises(TlsFilesError, match="notes holds no PEM certificate"):
+        tls.certificate_facts(tmp_path / "notes")
+
+
+def test_certificate_and_key_may_stand_in_one_file(ca: TestCa, tmp_path: Path) -> None:
+    one, both = files(ca, "a"), tmp_path / "both.pem"
+    both.write_bytes(one.key_file.read_bytes() + one.cert_file.read_bytes())
+    assert tls.read(TlsFiles(cert_file=both, key_file=both)).cert_pem == both.read_bytes()
+
+
 def test_an_encrypted_key_does_not_ask_the_terminal(ca: TestCa) -> None:
     from cryptography.hazmat.primitives import serialization
 
