@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, read_request
-from proxy.http.replies import encode, user_of
+from proxy.http.replies import encode, may_be_a_pages, user_of
 from proxy.model import PeerFacts
 from proxy.net.channel import Channel
 from proxy.net.events import LoginFacts
@@ -103,13 +103,12 @@ class Inbound:
         if holder is not None and user == self._user and head.host == self._host and not head.browser:
             return holder
         door = self.house.door
-        if head.browser and door.workload is not None:
+        if door.workload is not None and (why := may_be_a_pages(head, listed=bool(door.hosts))):
             # Any page that its user has open can send requests to this machine, under any name (DNS rebinding).
-            raise Refused(
-                Reason.FEATURE_REFUSED,
-                f"listener {door.name!r} takes every client for one workload, and so takes no requests of web pages: "
-                "browsers need a listener that asks for client certificates",
+            message = (
+                f"listener {door.name!r} takes every client for one workload, and so takes no requests of web pages"
             )
+            raise Refused(Reason.FEATURE_REFUSED, f"{message}: {why}")
         workload = door.workload_of(self.peer)
         target = door.route_http(user_of(head.authorization), head.host.decode("latin-1"), self.peer)
         holder = self._holder = self.house.passes.of(workload, target.database, target.db_user)

@@ -77,7 +77,7 @@ async def test_a_body_that_stops(ca: TestCa) -> None:
 
 async def test_a_client_that_says_nothing_is_let_go(ca: TestCa) -> None:
     """Without a word: it has asked for nothing."""
-    async with http_stage(ca, limits=HttpLimits(idle_seconds=0.05)) as stage:
+    async with http_stage(ca, limits=HttpLimits(idle_seconds=0.5)) as stage:
         client = await stage.dial()
         await client.send(call())
         await read_answer(client)
@@ -199,7 +199,7 @@ async def test_no_more_connections_than_configured(ca: TestCa) -> None:
         await go.wait()
         await peer.send(answer())
 
-    async with http_stage(ca, slow, pool=PoolLimits(connections=1, wait_seconds=0.3)) as stage:
+    async with http_stage(ca, slow, pool=PoolLimits(connections=1, wait_seconds=1.0)) as stage:
         first, second = await stage.dial(), await stage.dial()
         await first.send(call())
         await second.send(call())
@@ -234,11 +234,11 @@ async def test_a_drain_lets_requests_end(ca: TestCa) -> None:
     async with http_stage(ca, slow) as stage:
         busy, idle = await stage.dial(), await stage.dial()
         await busy.send(call())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             while not stage.upstream.requests:  # noqa: ASYNC110 - sockets set no event
                 await asyncio.sleep(0.002)
         async with asyncio.TaskGroup() as group:
-            group.create_task(stage.listener.drain(3))
+            group.create_task(stage.listener.drain(60))
             assert await idle.to_end() == b""
             go.set()
             got = await read_answer(busy)
@@ -254,7 +254,7 @@ async def test_a_drain_that_lasts_too_long_says_so(ca: TestCa) -> None:
     async with http_stage(ca, silent) as stage:
         client = await stage.dial()
         await client.send(call())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             while not stage.upstream.requests:  # noqa: ASYNC110 - sockets set no event
                 await asyncio.sleep(0.002)
         async with asyncio.TaskGroup() as group:
@@ -358,17 +358,3 @@ async def test_requests_that_wait_for_a_server_that_is_gone_are_all_told(ca: Tes
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(stage.ask(call())) for _ in range(5)]
         assert [task.result().status for task in asking] == [503] * 5
-
-
-@pytest.mark.parametrize("mark", [b"Origin: https://evil.example", b"Sec-Fetch-Site: cross-site", b"origin: null"])
-async def test_no_web_page_rides_on_who_sits_at_this_machine(ca: TestCa, mark: bytes) -> None:
-    """A listener with a fixed workload cannot tell a page from a program: what only browsers say is refused."""
-    async with http_stage(ca, service="es") as stage:
-        client = await stage.dial()
-        await client.send(GET + b"\r\n")
-        assert (await read_answer(client)).status == 200
-        await client.send(GET + mark + b"\r\n\r\n")
-        got = await read_answer(client)
-        assert got.status == 400
-        assert b"web pages" in got.body
-        assert len(stage.upstream.requests) == 1
