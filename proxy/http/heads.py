@@ -139,9 +139,8 @@ class _Side:
         if not _TOKEN(name):
             raise BadHttp(self.side, "a header line has no proper name: folded lines and blanks in names are not taken")
         lower = name.lower()
-        meaning = self._meanings.get(lower, KEEP)
-        if self.side is Side.CLIENT and lower.startswith(DROPPED_PREFIXES):
-            meaning = DROP
+        dropped = self.side is Side.CLIENT and lower.startswith(DROPPED_PREFIXES)
+        meaning = self._meanings.get(lower, DROP if dropped else KEEP)
         if len(self.seen) < NAMES_LIMIT and len(name) < 64:
             self.seen[name] = meaning
         return meaning

@@ -43,7 +43,10 @@ REQUEST_NAMES: Final = MappingProxyType(
         b"cookie2": DROP,
     }
 )
-DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-amz-meta-tollbridge", b"x-envoy-", b"x-amzn-oidc-")
+DROPPED_PREFIXES: Final = (b"proxy-", b"x-forwarded-", b"x-amz-", b"x-envoy-", b"x-amzn-oidc-")
+"""Of names that are not above. AWS wants each x-amz- header signed, and none is signed that nobody here knows:
+x-amz-aoss-collection-id could lead to another collection than the client was let into.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html"""
 
 RESPONSE_NAMES: Final = MappingProxyType(
     {

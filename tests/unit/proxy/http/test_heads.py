@@ -74,6 +74,8 @@ def test_an_sdks_request(times: int) -> None:
         b"X-Amz-Date: 20260115T120000Z",
         b"x-amz-security-token: dummy",
         b"X-AMZ-Content-Sha256: 00",
+        b"X-Amz-User-Agent: aws-sdk-js/3",
+        b"x-amz-aoss-collection-id: another",
         b"Keep-Alive: timeout=5",
         b"TE: trailers",
         b"Trailer: x",
