@@ -260,3 +260,29 @@ def test_an_answer_that_nobody_asked_for_is_heard_by_nobody(table: Table) -> Non
         for client in (one, other, one, other):
             assert client.say("PING") == b"+PONG"
         assert table.servers["answers-twice"].connections >= 4
+
+
+def pins(table: Table) -> dict[str, float]:
+    """Clients that were given a connection of their own, by why."""
+    rows = [row for row in table.bridge.proxy.admin("/metrics")[1].splitlines() if "_multiplexed_pins_total{" in row]
+    return {row.partition('why="')[2].partition('"')[0]: float(row.rpartition(" ")[2]) for row in rows}
+
+
+def test_what_a_health_check_says_needs_no_connection_of_its_own(table: Table) -> None:
+    """Inline commands are sent as arrays, and SELECT of the database that all are in changes nothing; of another it
+    does."""
+    with RedisClient(table.port("plain")) as client:
+        before = pins(table)
+        for said, heard in (
+            (b"PING\r\n", b"+PONG"),
+            (b"set inline 'a b'\r\n", b"+OK"),
+            (b"strlen inline\r\n", b":3"),
+            (b"select 0\r\n", b"+OK"),
+            (b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n", b"+OK"),
+            (b"\r\ndel inline\r\n", b":1"),
+            (b"get \r\n", b"-ERR wrong number of arguments for 'get' command"),
+        ):
+            assert client.send(said).line() == heard
+        assert pins(table) == before
+        assert client.say("SELECT", "1") == b"+OK"
+        assert pins(table) == before | {"select": before.get("select", 0) + 1}

@@ -48,6 +48,11 @@ answered = st.sampled_from(sorted(ANSWERED)).map(list)
 pinning = st.sampled_from(
     [[b"MULTI"], [b"blpop", b"a", b"0"], [b"HELLO", b"2"], [b"CLIENT", b"ID"], [b"x" * 70], [b""]]
 )
+inline = st.builds(
+    lambda name, rest: [name, *rest],
+    st.sampled_from([b"GET", b"ping", b"auth", b"SELECT", b"MULTI", b"x", b"quit"]),
+    st.lists(st.sampled_from([b"app", b"x", b"0", b"", b"a b", b"*1", b"'\"\\"]), max_size=3),
+)
 commands = st.lists(st.one_of(shareable, shareable, shareable, answered, long_ones, pinning), min_size=1, max_size=8)
 
 
@@ -151,6 +156,32 @@ def test_the_beginning_of_a_command_is_kept_until_it_is_whole(said: list[list[by
     assert client.sharer._head == data[len(forwarded) :]
     assert client.sharer.kept == (len(forwarded) < len(data))
     assert len(client.sharer._head) <= max(len(encode_command(*words)) for words in said)
+
+
+@given(said=st.lists(st.one_of(inline, shareable), min_size=1, max_size=8), draw=st.data())
+def test_an_inline_command_is_what_its_words_are(said: list[list[bytes]], draw: st.DataObject) -> None:
+    """Wherever it is cut: what comes of its array comes of it. What needs another connection goes as it was said."""
+    lines = [draw.draw(st.booleans()) and sayable(words) for words in said]
+    data = b"".join(in_line(words) if line else encode_command(*words) for words, line in zip(said, lines, strict=True))
+    client, other = Client(), Client()
+    for piece in pieces(draw, data):
+        client.say(piece)
+    other.say(b"".join(encode_command(*words) for words in said))
+    assert (client.answers, client.done) == (other.answers, other.done)
+    assert [part for part in client.story if part[0] != "own"] == [part for part in other.story if part[0] != "own"]
+    if client.story and client.story[-1][0] == "own":
+        assert data.endswith(client.story[-1][1])
+
+
+def sayable(words: list[bytes]) -> bool:
+    """In a line."""
+    return not set(b"".join(words)) & set(b"\0\r\n")
+
+
+def in_line(words: list[bytes]) -> bytes:
+    """As somebody types them."""
+    escaped = (word.replace(b"\\", b"\\\\").replace(b'"', b'\\"') for word in words)
+    return b" ".join(b'"%s"' % word for word in escaped) + b"\r\n"
 
 
 def strict(data: bytes) -> list[list[bytes]] | None:

@@ -49,6 +49,7 @@ _SHAREABLE: Final = {
 _ANSWERED: Final = {
     "the login, which is ours": "auth hello quit",
     "what clients say of themselves when they connect": "client",
+    "the number of a database: a shared connection is in that of 0": "select",
     "never upstream": "monitor psync replconf sync",
     "about the writes of its own connection": "wait waitaof",
 }
@@ -57,7 +58,7 @@ _PINNED: Final = {
     "has several answers, or brings messages later": """
         psubscribe punsubscribe ssubscribe subscribe sunsubscribe unsubscribe""",
     "is about the next commands": """
-        asking discard exec multi readonly readwrite reset select unwatch watch""",
+        asking discard exec multi readonly readwrite reset unwatch watch""",
     "is the operators', or seldom": """
         acl bgrewriteaof bgsave cluster clusterscan command commandlog config debug failover flushall flushdb function
         keys lastsave latency lolwut memory module pfdebug pfselftest pubsub replicaof restore-asking role save script

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from proxy.engines.redis import sharing
-from proxy.engines.redis.refusals import NO_SUCH_LOGIN
+from proxy.engines.redis.refusals import NO_SUCH_LOGIN, refused_command
 from proxy.engines.redis.scanner import WATCHED
 from proxy.engines.redis.shareable import ANSWERED, KNOWN, SHAREABLE
-from proxy.engines.redis.sharing import RedisSharer
+from proxy.engines.redis.sharing import INLINE_LIMIT, RedisSharer
 from proxy.engines.redis.wire import COMMAND_LIMIT, encode_command
 from proxy.errors import PeerViolation
-from proxy.multiplex import Forward, Leave, Pin, Say
+from proxy.multiplex import Forward, Leave, Pin, Say, Step
 
 GET = encode_command(b"GET", b"a")
 GREETINGS = {b"2": b"*2\r\n$5\r\nproto\r\n:2\r\n", b"3": b"%1\r\n$5\r\nproto\r\n:3\r\n"}
@@ -173,9 +173,64 @@ def test_an_empty_command_has_no_answer(nothing: bytes) -> None:
     assert new_sharer().take(nothing + GET + nothing + GET) == [Forward(GET, 1), Forward(GET, 1)]
 
 
-@pytest.mark.parametrize("said", [b"PING\r\n", b"GET a\r\n", b"\r\n", b"MULTI"])
-def test_inline_commands_pin(said: bytes) -> None:
-    assert new_sharer().take(GET + said) == [Forward(GET, 1), Pin(said, "inline command")]
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        (b"PING\r\n", Forward(encode_command(b"PING"), 1)),
+        (b'set  k "a b\\x00" \n', Forward(encode_command(b"set", b"k", b"a b\0"), 1)),
+        (b"mget " + b"k " * 20_000 + b"\n", Forward(encode_command(b"mget", *[b"k"] * 20_000), 1)),
+        (b"auth app x\r\n", OK),
+        (b"auth other x\r\n", Say(NO_SUCH_LOGIN)),
+        (b"hello\r\n", Say(GREETINGS[b"3"])),
+        (b"select 0\r\n", Forward(encode_command(b"select", b"0"), 1)),
+        (b"monitor\r\n", Say(refused_command(b"monitor"))),
+        (b"MULTI\r\n", Pin(b"MULTI\r\n" + GET, "multi")),
+        (b"hunter2 x\r\n", Pin(b"hunter2 x\r\n" + GET, "other command")),
+        (b"'' x\r\n", Pin(b"'' x\r\n" + GET, "other command")),
+    ],
+)
+def test_inline_commands_are_taken_for_what_they_are(said: bytes, step: Step) -> None:
+    """Whole, cut, and among others; no server hears them as they were said."""
+    after = [] if isinstance(step, Pin) else [Forward(GET, 1)]
+    assert new_sharer().whole(said) == 0
+    assert new_sharer().take(GET + said + GET) == [Forward(GET, 1), step, *after]
+    sharer = new_sharer()
+    assert sharer.take(GET + said[:-1]) == [Forward(GET, 1)]
+    assert sharer.kept
+    assert sharer.take(said[-1:] + GET) == [step, *after]
+
+
+@pytest.mark.parametrize("said", [b"\r\n", b"\n", b" \t\r\n"])
+def test_an_empty_line_has_no_answer(said: bytes) -> None:
+    assert new_sharer().take(GET + said + GET) == [Forward(GET, 1), Forward(GET, 1)]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"PING\n", b"auth app x\n"])
+def test_many_inline_commands_at_once_pin(line: bytes) -> None:
+    """They are read one by one, and nobody else is served meanwhile."""
+    *few, last = new_sharer().take(line * INLINE_LIMIT + GET)
+    assert last == Forward(GET, 1)
+    assert len(few) == (INLINE_LIMIT if line != b"\n" else 0)
+    *_, pin = new_sharer().take(line * INLINE_LIMIT + GET + line + GET)
+    assert pin == Pin(line + GET, "many inline commands")
+    sharer = new_sharer()
+    for _ in range(2 * INLINE_LIMIT):
+        assert not any(isinstance(step, Pin) for step in sharer.take(line))
+
+
+@pytest.mark.parametrize("said", [b"get 'a\r\n", b"get a\0\r\n", b'get "a"b\r\n', b"x" * COMMAND_LIMIT])
+def test_an_inline_command_that_servers_could_read_differently_is_a_violation(said: bytes) -> None:
+    with pytest.raises(PeerViolation, match="inline"):
+        new_sharer().take(GET + said)
+
+
+def test_the_database_that_a_shared_connection_is_in_may_be_selected() -> None:
+    """No other, and what is said wrong is the server's to say."""
+    select = encode_command(b"Select", b"0")
+    assert new_sharer().take(GET + select + GET) == [Forward(GET, 1), Forward(select, 1), Forward(GET, 1)]
+    for words in (b"1", b"00", b"-0", b"+0", b"0 0", b"x", b""):
+        other = encode_command(b"SELECT", *words.split())
+        assert new_sharer().take(GET + other + GET) == [Forward(GET, 1), Pin(other + GET, "select")]
 
 
 def test_a_long_command_pins_as_soon_as_its_length_is_known() -> None:
