@@ -6,8 +6,7 @@ serves a running broker (AccessService.Explain) and a configuration file on some
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +19,7 @@ from broker.model import GrantRequest, Hop, RegisteredDatabase
 from broker.registry.links import AccountLinks
 from broker.registry.roles import is_role
 from tollbridge.model import Product
+from tollbridge.names import nearest
 from tollbridge.reasons import Reason
 from tollbridge.reports import ExplainStep, Explanation, RoleHop, RuleVerdict
 
@@ -241,8 +241,8 @@ def as_line(hop: RoleHop) -> str:
     return "; ".join(parts)
 
 
-def unknown_database(name: str, known: Iterable[str]) -> str:
+def unknown_database(name: str, known: Collection[str]) -> str:
     """No database of that name, and which may be meant."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    hint = f": did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    hint = f": did you mean {near!r}?" if near else ""
     return f"no database named {name!r} is registered{hint}"

@@ -9,7 +9,6 @@ again before `synced` is gone. The catalog asks nobody for permission and knows 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 
 from proxy.errors import Refused
 from proxy.model import Location
+from tollbridge import names
 from tollbridge.client import Delete, Event, PolicyChanged, RpcFailed, Synced, Upsert
 from tollbridge.clock import Clock
 from tollbridge.model import Database
@@ -85,8 +85,7 @@ class Listing:
 
     def nearest(self, name: str) -> str:
         """A known name that looks like this one, or nothing."""
-        close = difflib.get_close_matches(name[:MAX_SHOWN], self._databases, n=1, cutoff=0.7)
-        return close[0] if close else ""
+        return names.nearest(name, self._databases, cutoff=0.7)
 
     def basis(self, name: str) -> str:
         """What a decision about a database rests on: equal while neither policy nor the database's row has changed."""

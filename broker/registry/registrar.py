@@ -89,15 +89,15 @@ class Registrar:
         self._dynamic = dynamic
         self._verify = verify
 
-    def list(self, caller: str) -> list[Registration]:
-        """What the caller may see, by name; of one name, what beats the others first."""
+    def list(self, caller: str, *, name: str = "") -> list[Registration]:
+        """What the caller may see, by name; of one name, what beats the others first. `name`: what may be called so."""
         order = list(Origin)
-        found = [entry for entry in self._everything() if self._may(caller, Power.VIEW, entry)]
+        found = [entry for entry in self._everything(name) if self._may(caller, Power.VIEW, entry)]
         return sorted(found, key=lambda entry: (entry.name, order.index(entry.origin)))
 
     def get(self, caller: str, name: str) -> Registration:
         """One, by the name it is registered or served under. Raises DATABASE_UNKNOWN."""
-        found = self.list(caller)
+        found = self.list(caller, name=name)
         for entry in found:
             if entry.served is not None and entry.served.name == name:
                 return entry
@@ -255,10 +255,12 @@ class Registrar:
     def _may(self, caller: str, power: Power, entry: Registration) -> bool:
         return self._operators().may_for(caller, power, entry.labels)
 
-    def _everything(self) -> Iterator[Registration]:
+    def _everything(self, name: str) -> Iterator[Registration]:
         snapshot, links = self._sources.snapshot, self._terms().links
         for origin in (Origin.STATIC, Origin.DISCOVERED):
             for database in self._sources.of(origin):
+                if not name.startswith(database.name) and name:  # a longer name begins with what it was made from
+                    continue
                 link = links.find(database.access.role_arn, origin)
                 yield Registration(
                     name=database.name,
@@ -271,8 +273,9 @@ class Registrar:
                     problems=_renamed(snapshot, database),
                 )
         if self._dynamic is not None:
-            for entry in self._dynamic.entries.values():
-                yield self._registration(entry)
+            for stored, entry in self._dynamic.entries.items():
+                if name.startswith(stored) or not name:
+                    yield self._registration(entry)
 
     def _registration(self, entry: Entry) -> Registration:
         judged, item, snapshot = entry.judged, entry.item, self._sources.snapshot

@@ -35,11 +35,14 @@ PURE = (
             "sigv4.py",
         )
     ),
-    *(ROOT / "proto/tollbridge" / name for name in ("model.py", "reasons.py", "reports.py", "secret.py", "clock.py")),
+    *(
+        ROOT / "proto/tollbridge" / name
+        for name in ("model.py", "names.py", "reasons.py", "reports.py", "secret.py", "clock.py")
+    ),
 )
 PURE_STDLIB = {
-    "__future__", "base64", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "hmac", "json",
-    "re", "struct", "types", "typing", "zlib",
+    "__future__", "base64", "collections", "dataclasses", "datetime", "difflib", "enum", "functools", "hashlib", "hmac",
+    "itertools", "json", "re", "struct", "types", "typing", "zlib",
 }  # fmt: skip
 PURE_OURS = (
     "proxy.engine", "proxy.engines", "proxy.errors", "proxy.guard", "proxy.http.", "proxy.inbox", "proxy.model",

@@ -244,6 +244,17 @@ async def test_a_name_that_a_static_database_has_is_served_longer_and_said_so(of
     assert office.registrar.get(OPS, made.served.name).origin is Origin.DYNAMIC
 
 
+async def test_of_many_databases_only_those_that_may_be_meant_are_looked_at(office: Office) -> None:
+    """Writing each of twenty thousand down took 0.4 s of the loop for everybody who asked for one."""
+    office.sources.put_static([database("orders"), database("users")])
+    for name in ("orders", "tickets"):
+        await office.registrar.create(OPS, document(name))
+    assert [each.name for each in office.registrar.list(OPS, name="tickets")] == ["tickets"]
+    assert [each.origin for each in office.registrar.list(OPS, name="orders")] == [Origin.STATIC, Origin.DYNAMIC]
+    assert office.registrar.get(OPS, "orders-rds-us-west-1-222222222222").origin is Origin.DYNAMIC
+    assert office.registrar.get(OPS, "orders").origin is Origin.STATIC
+
+
 async def test_the_name_of_a_discovered_database_is_for_those_who_may_touch_it(office: Office) -> None:
     """Dynamic beats discovered, so that an operator can overrule what was found; not one team's what is another's."""
     found = database("orders", origin=Origin.DISCOVERED)
