@@ -15,7 +15,7 @@ from tests.support.toy_shared import SharingToy, answer
 from tests.unit.proxy.net.shared.test_trunk import flood, trunk_of
 from tollbridge.reasons import Reason
 
-DEAF = 8
+DEAF = 12
 
 
 async def test_the_more_do_not_read_the_less_is_kept_for_each(ca: TestCa, tmp_path: Path) -> None:

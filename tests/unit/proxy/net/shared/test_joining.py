@@ -209,17 +209,21 @@ async def test_who_waits_shares_a_refusal_and_who_comes_later_does_not(ca: TestC
     engine = SharingToy()
     context = ca.server_context(HOST)
     bad = True
+    grants: list[ToyGrants] = []
 
     async def database(peer: Peer) -> None:
         if bad:
             await peer.exactly(1)
-            await asyncio.sleep(0.1)  # so that all are waiting
+            await until(lambda: grants[0].asked == 6)  # five, and who makes the connection
+            for _ in range(20):  # from their grants to where they wait
+                await asyncio.sleep(0)
             await peer.send(b"N")
         else:
             await toy_login(peer, context)
             await answer(peer)
 
     async with proxy_stage(ca, tmp_path, engine=engine, database=database) as stage:
+        grants.append(stage.grants)
         waiting = [await stage.dial() for _ in range(5)]
         for client in waiting:
             await client.send(b"\x03app")

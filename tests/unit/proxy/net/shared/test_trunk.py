@@ -282,7 +282,7 @@ async def test_a_client_that_leaves_unread_answers_behind_holds_up_nobody(ca: Te
         trunk = trunk_of(stage)
         await until(lambda: trunk._stalled)
         stuck.close(reset=True)
-        await until(lambda: trunk.clients == 1, 2.0)  # before its patience ends
+        await until(lambda: trunk.clients == 1, 4.0)  # before its patience ends
         assert not trunk._stalled
         await waits.send(b"0\n")
         assert await waits.exactly(2) == b"=\n"
@@ -323,12 +323,13 @@ async def test_a_server_that_does_not_read_stops_the_clients(ca: TestCa, tmp_pat
                 await greedy.send(b"x" * 65535 + b"\n")
                 sent += 1
 
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await push()
         trunk = trunk_of(stage)
+        async with asyncio.TaskGroup() as group:
+            pushing = group.create_task(push())
+            await until(lambda: all(seat.client._holds & trunks.HOLD_TRUNK for seat in trunk._seats))
+            await asyncio.sleep(0.5)  # the kernel takes some more
+            pushing.cancel()
         assert sent * 65536 < 40_000_000
-        assert all(seat.client._holds & trunks.HOLD_TRUNK for seat in trunk._seats)
         newcomer = await stage.login()
         await until(lambda: trunk.clients == 3)
         assert all(seat.client._holds & trunks.HOLD_TRUNK for seat in trunk._seats)
