@@ -56,8 +56,6 @@ _PORTS = range(10240, 32768)
 _BLOCK = 256
 _giving = threading.Lock()
 _mine: list[int] = []
-_claims: list[socket.socket] = []
-"""Held open, and so held, as long as this process lives."""
 
 
 def _claim_block() -> None:
@@ -71,7 +69,7 @@ def _claim_block() -> None:
         except OSError:  # another process has it, or we had it before
             claim.close()
             continue
-        _claims.append(claim)
+        claim.detach()  # open, and so held, as long as this process lives
         _mine.extend(range(first, first + _BLOCK))
         random.shuffle(_mine)
         return
