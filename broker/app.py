@@ -152,6 +152,7 @@ def build(
                 check_metadata=MetadataCheck(inspector.inspect)
                 if inspector and settings.discovery.fetch_metadata
                 else no_metadata_check,
+                note=lambda asked, roles: audit.diagnosed(at=pool.now(), request=asked, role_chain=roles),
             ),
             lambda: registry.current().by_name,
             lambda: in_force.operators,

@@ -42,6 +42,7 @@ UNKNOWN: Final = "unknown"
 DECISION_EVENT: Final = "decision"
 REGISTRY_EVENT: Final = "registry"
 AWS_CHANGE_EVENT: Final = "aws_change"
+DIAGNOSIS_EVENT: Final = "diagnosis"
 
 VALUE_MAX: Final = 2048
 """Characters kept of one value: the longest SPIFFE ID. Refused requests are audited too, whatever they hold."""
@@ -213,6 +214,12 @@ class Audit:
                 ROLE_CHAIN: [role_arn] if role_arn else [],
             }
         )
+
+    def diagnosed(self, *, at: datetime, request: GrantRequest, role_chain: tuple[str, ...]) -> None:
+        """An operator has roles assumed to see whether a login works: CloudTrail may name the workload, which never
+        asked. No credential leaves the broker."""
+        asked = {**_asked(at, "", request), EVENT: DIAGNOSIS_EVENT}
+        self._write({**asked, ROLE_CHAIN: list(role_chain)})
 
     def _write(self, line: Mapping[str, object]) -> None:
         bounded = {name: _bound(value) for name, value in line.items() if value not in ("", [])}

@@ -68,6 +68,14 @@ async def no_user_check(
     return None
 
 
+Note = Callable[[GrantRequest, tuple[str, ...]], None]
+"""Who asks for which diagnosis, and the roles that are about to be assumed for it."""
+
+
+def nobody_notes(_asked: GrantRequest, _roles: tuple[str, ...]) -> None:
+    """For a broker without an audit log."""
+
+
 class Diagnoser:
     """Tries logins."""
 
@@ -81,8 +89,11 @@ class Diagnoser:
         monotonic: Callable[[], float],
         check_user: CheckUser = no_user_check,
         check_metadata: CheckMetadata = no_metadata_check,
+        note: Note = nobody_notes,
     ) -> None:
+        """`note` hears of each diagnosis before AWS does."""
         self._policy = policy
+        self._note = note
         self._sts = sts
         self._issuers = issuers
         self._sts_region = sts_region
@@ -145,6 +156,7 @@ class _Run:
         except BrokerError as error:
             yield self._failed("issue", error)
             return
+        self._parent._note(self._asked, tuple(hop.role_arn for hop in hops))
         async for step in self._base_and_roles(hops):
             if isinstance(step, AccountSession):
                 session = step

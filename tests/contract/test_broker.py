@@ -48,6 +48,7 @@ db_service:
 access:
   rules:
     - {{name: app, workloads: ["spiffe://td.example/*"], db_labels: {{env: prod}}, db_users: [app]}}
+operators: [{{caller: spiffe://td.example/ops}}]
 listeners:
   - address: 127.0.0.1:0
     tls: {{cert_file: {folder}/server.crt, key_file: {folder}/server.key, client_ca_file: {folder}/server-ca.crt}}
@@ -164,6 +165,24 @@ async def test_a_credential_comes_out_with_one_assume_role_and_one_audit_line_ea
     ]
     assert [decision["decision_id"] for decision in decisions] == [grant.decision_id for grant in grants]
     assert decisions[0]["access_key_id"] == "ASIAACCESS"
+
+
+async def test_a_diagnosis_has_its_line_before_a_role_is_assumed_for_it(house: House, sts: FakeSts) -> None:
+    """CloudTrail may show the session of a workload that never asked."""
+    sts.assume_error = BrokerError(Reason.ASSUME_ROLE_DENIED, "STS refused")
+    async with running(house, sts) as it, Client(it.address, house.identity("spiffe://td.example/ops")) as client:
+        steps = [step async for step in client.diagnose("orders", "app", workload=APP)]
+    assert steps[-1].reason is Reason.ASSUME_ROLE_DENIED
+    (line,) = it.audit()
+    assert line.pop("time")
+    assert line == {
+        "event": "diagnosis",
+        "caller": "spiffe://td.example/ops",
+        "workload": APP,
+        "database": "orders",
+        "db_user": "app",
+        "role_chain": ["arn:aws:iam::222222222222:role/access"],
+    }
 
 
 async def test_the_unix_listener_has_its_own_caller(house: House, sts: FakeSts) -> None:
