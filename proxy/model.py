@@ -188,8 +188,9 @@ class Shared:
     sharer: Sharer
     farewell: Callable[[Refused], bytes]
     """The protocol's own goodbye, said between two answers when the proxy ends the session."""
-    pin: Callable[[], Script[Established]]
-    """A login of its own for a client that needs one: it has said all it has to by then, and hears nothing of it."""
+    pin: Callable[[bool], Script[Established]]
+    """A login of its own for a client that needs one: it has said all it has to by then, and hears nothing of it. Told
+    whether it has asked anything over a shared connection."""
 
 
 Outcome = Established | Shared | Finished

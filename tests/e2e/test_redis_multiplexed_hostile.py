@@ -286,3 +286,15 @@ def test_what_a_health_check_says_needs_no_connection_of_its_own(table: Table) -
         assert pins(table) == before
         assert client.say("SELECT", "1") == b"+OK"
         assert pins(table) == before | {"select": before.get("select", 0) + 1}
+
+
+def test_wait_says_nothing_of_what_was_written_over_a_shared_connection(table: Table) -> None:
+    """Also behind a transaction, on a connection of its own. Who has shared none may wait."""
+    for first, heard in (("PING", b"-ERR tollbridge refuses this: WAIT"), ("MULTI", b":0")):
+        with RedisClient(table.port("plain")) as client:
+            client.say(first)
+            client.say("MULTI" if first == "PING" else "PING")
+            assert client.say("EXEC").startswith(b"*")
+            if first == "MULTI":
+                assert client.line() == b"+PONG"
+            assert client.say("WAIT", "0", "0").startswith(heard)

@@ -39,6 +39,7 @@ watched = st.sampled_from(
         [b"HELLO", b"3", b"AUTH", b"app", b"pw", b"SETNAME", b"n"],
         [b"HELLO", b"3", b"AUTH", b"other", b"pw"],
         [b"PSYNC", b"?", b"-1"],
+        [b"WAIT", b"1", b"0"],
         [b"RESET"],
         [b"MULTI"],
         [b"EXEC"],
@@ -57,7 +58,7 @@ def cutter(draw: st.DataObject) -> Callable[[bytes], Iterable[bytes]]:
     return cut
 
 
-def expected(said: list[list[bytes]]) -> bytes:
+def expected(said: list[list[bytes]], *, shared: bool) -> bytes:
     """What the client must hear."""
     replies = []
     multi = False
@@ -75,6 +76,8 @@ def expected(said: list[list[bytes]]) -> bytes:
                 replies.append(echo([b"HELLO", words[1], *rest]))
             case [b"monitor"] | [b"psync", *_]:
                 replies.append(refused_command(name))
+            case [b"wait", *_] if shared:
+                replies.append(refused_command(name))
             case [b"client", b"REPLY", b"off"]:
                 replies.append(refused_command(b"client reply"))
             case [b"reset"]:
@@ -84,10 +87,10 @@ def expected(said: list[list[bytes]]) -> bytes:
     return b"".join(replies)
 
 
-@given(said=commands, draw=st.data())
-def test_every_command_gets_its_reply_in_order(said: list[list[bytes]], draw: st.DataObject) -> None:
+@given(said=commands, shared=st.booleans(), draw=st.data())
+def test_every_command_gets_its_reply_in_order(said: list[list[bytes]], shared: bool, draw: st.DataObject) -> None:
     """Cut anywhere on both sides, with renewals at any moment; the server hears no login of the client."""
-    session = RedisSession(cutter(draw))
+    session = RedisSession(cutter(draw), shared=shared)
     whole = b"".join(encode_command(*words) for words in said)
     for piece in session.cut(whole):
         if draw.draw(st.booleans()) and session.wants_grant is not None:
@@ -97,8 +100,8 @@ def test_every_command_gets_its_reply_in_order(said: list[list[bytes]], draw: st
         if session.wants_grant is not None and session.stopped:
             session.grant()
     assert session.refusal is None
-    assert session.client == expected(said)
-    forbidden = {b"auth", b"monitor", b"psync"}
+    assert session.client == expected(said, shared=shared)
+    forbidden = {b"auth", b"monitor", b"psync", b"wait" if shared else b"monitor"}
     assert not forbidden & {words[0].lower() for words in session.server.heard}
 
 

@@ -97,9 +97,13 @@ def echo(words: list[bytes]) -> bytes:
 class RedisSession:
     """Carries out verdicts as `proxy.net.guarded` does."""
 
-    def __init__(self, cut: Cut = lambda data: (data,), *, default: bool = True, life: float = 1000.0) -> None:
+    def __init__(
+        self, cut: Cut = lambda data: (data,), *, default: bool = True, life: float = 1000.0, shared: bool = False
+    ) -> None:
         self.schedule = Schedule(life_seconds=life, spread=0.5, since=FakeClock().now())
-        self.guard = RedisGuard(names=frozenset({b"app"}), default=default, schedule=self.schedule, seed=b"seed" * 8)
+        self.guard = RedisGuard(
+            names=frozenset({b"app"}), default=default, schedule=self.schedule, seed=b"seed" * 8, shared=shared
+        )
         self.server = Server()
         self.cut = cut
         self.client = b""

@@ -111,6 +111,8 @@ class SharingToy(ToyEngine):
         self.made = 0
         self.made_for: str | None = None
         """Another user than asked for, as a wrong engine would."""
+        self.pinned_after: list[bool] = []
+        """For each pin, whether anything was asked over a shared connection before."""
         self._sharer = sharer
 
     def _login(self, door: Door) -> Script[Outcome]:
@@ -133,7 +135,8 @@ class SharingToy(ToyEngine):
             key = yield from self._upstream(mine)
             return SharedLogin(answers=ToyAnswers(), user=mine.user, greeting=key, retire_at=self.retire_at)
 
-        def pin() -> Script[Established]:
+        def pin(used: bool) -> Script[Established]:
+            self.pinned_after.append(used)
             mine = yield from request_grant(
                 workload=workload, database=target.database, db_user=target.db_user, db_name=""
             )

@@ -3,6 +3,7 @@
     AUTH, HELLO with AUTH   the same user is told +OK, another -WRONGPASS; neither goes upstream
     RESET                   goes upstream behind a fence, followed by a new AUTH whose answer nobody sees
     MONITOR, SYNC, PSYNC, REPLCONF, CLIENT REPLY OFF|SKIP    refused
+    WAIT, WAITAOF           refused to a client that has shared a connection before
     a login that grows old  a new AUTH between two commands outside MULTI, whose answer nobody sees
 
 Everything else passes, and upstream's answers are looked at only between a fence and what it waits for.
@@ -19,7 +20,7 @@ from typing import Final
 
 from proxy.engines.redis.fence import Fence
 from proxy.engines.redis.login import HelloError, judge_auth, parse_hello
-from proxy.engines.redis.refusals import NO_SUCH_LOGIN, REFUSED_COMMANDS, refused_command
+from proxy.engines.redis.refusals import NO_SUCH_LOGIN, REFUSED_COMMANDS, UNSHARED_COMMANDS, refused_command
 from proxy.engines.redis.scanner import Scanner, whole_commands
 from proxy.engines.redis.wire import Command, encode_command
 from proxy.errors import PeerViolation, Refused
@@ -89,13 +90,16 @@ class RedisGuard(Guard):
 
     watches_upstream = False
 
-    def __init__(self, *, names: frozenset[bytes], default: bool, schedule: Schedule, seed: bytes) -> None:
+    def __init__(
+        self, *, names: frozenset[bytes], default: bool, schedule: Schedule, seed: bytes, shared: bool = False
+    ) -> None:
         """`names`: what the session's user is called. `default`: AUTH without a user means this one.
-        `seed`: unpredictable."""
+        `seed`: unpredictable. `shared`: what the client has written before may have gone over another connection."""
         self._names = names
         self._default = default
         self._schedule = schedule
         self._seed = seed
+        self._refused = REFUSED_COMMANDS | UNSHARED_COMMANDS if shared else REFUSED_COMMANDS
         self._scanner = Scanner()
         self._head = b""
         """Begin of a command that cannot be named yet; the server has not seen it."""
@@ -208,7 +212,7 @@ class RedisGuard(Guard):
             case b"client" if len(arguments) > 2 and arguments[1].lower() == b"reply":
                 if arguments[2].lower() != b"on":
                     return self._answer(refused_command(b"client reply"))
-            case _ if name in REFUSED_COMMANDS:
+            case _ if name in self._refused:
                 return self._answer(refused_command(name))
         return said
 

@@ -111,14 +111,14 @@ _REFUSED_COMMANDS: Final[Mapping[bytes, str]] = MappingProxyType(
         b"sync": "SYNC copies the whole database",
         b"psync": "PSYNC copies the whole database",
         b"replconf": "REPLCONF is for replicas",
-        b"wait": "WAIT is about the writes of one connection, and those of clients are shared at this listener",
-        b"waitaof": "WAITAOF is about the writes of one connection, and those of clients are shared at this listener",
+        b"wait": "WAIT knows nothing of what was written over a connection that clients share",
+        b"waitaof": "WAITAOF knows nothing of what was written over a connection that clients share",
     }
 )
 REFUSED_COMMANDS: Final = frozenset({b"monitor", b"sync", b"psync", b"replconf"})
 """Commands that never go upstream, whoever says them."""
 UNSHARED_COMMANDS: Final = frozenset({b"wait", b"waitaof"})
-"""Commands that would lie to a client whose writes went over a shared connection."""
+"""Commands that would lie to a client whose writes went over a shared connection, also later on one of its own."""
 
 
 class UpstreamError(Refused):
@@ -163,7 +163,9 @@ def still_rejected(error: CredentialRejected, fresh: SealedGrant) -> Refused:
 
 def refused_command(name: bytes) -> bytes:
     """The answer to a command that never goes upstream."""
-    return error_line(f"ERR tollbridge refuses this: {_REFUSED_COMMANDS[name]}; connect straight to the database")
+    unshared = name in UNSHARED_COMMANDS
+    fix = "connect through a listener that does not multiplex" if unshared else "connect straight to the database"
+    return error_line(f"ERR tollbridge refuses this: {_REFUSED_COMMANDS[name]}; {fix}")
 
 
 def encode(refusal: Refused) -> bytes:

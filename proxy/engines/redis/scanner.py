@@ -27,6 +27,7 @@ from proxy.script import CLIENT
 
 WATCHED: Final = frozenset(
     {b"auth", b"hello", b"reset", b"multi", b"exec", b"discard", b"client", b"monitor", b"sync", b"psync", b"replconf"}
+    | {b"wait", b"waitaof"}
 )
 """Names of commands that are decided about one by one."""
 SHORT_NAME: Final = 19

@@ -21,8 +21,9 @@ LOGIN_SECONDS: Final = 12 * 3600.0
 SEED_BYTES: Final = 32
 
 
-def alone(door: Door, request: Request, login: str) -> Script[tuple[bytes, Established]]:
-    """A connection of its own, and what the server said to its login. `login`: the user as the client wrote it."""
+def alone(door: Door, request: Request, login: str, *, shared: bool = False) -> Script[tuple[bytes, Established]]:
+    """A connection of its own, and what the server said to its login. `login`: the user as the client wrote it.
+    `shared`: the client has used another before."""
     entered = yield from enter(request)
     seed = yield from random_bytes(SEED_BYTES)
     guard = RedisGuard(
@@ -30,6 +31,7 @@ def alone(door: Door, request: Request, login: str) -> Script[tuple[bytes, Estab
         default=request.db_user == door.db_user,
         schedule=_schedule(door, seed, since=entered.since),
         seed=seed,
+        shared=shared,
     )
     return entered.reply, Established(farewell=encode, at_rest=ends_a_line, guard=guard)
 
@@ -58,10 +60,10 @@ def together(door: Door, request: Request, login: str) -> Script[tuple[bytes, Sh
         name=hello.name,
     )
 
-    def pin() -> Script[Established]:
+    def pin(used: bool) -> Script[Established]:
         own = Hello(version=version, user=None, name=sharer.name)
         says_hello = version == b"3" or sharer.name is not None
-        _, session = yield from alone(door, replace(request, hello=own if says_hello else None), login)
+        _, session = yield from alone(door, replace(request, hello=own if says_hello else None), login, shared=used)
         return session
 
     return shared.greeting, Shared(sharer=sharer, farewell=encode, pin=pin)

@@ -117,7 +117,7 @@ class SharedSession:
         self._services.trunks.pinned(pin.why)
         client.pull(pin.rest + self._seat.take_leave())
         try:
-            session = await driver.run(self._shared.pin(), self._login_seconds)
+            session = await driver.run(self._shared.pin(client.relayed > 0), self._login_seconds)
         except Refused as refusal:
             return self._refused(refusal)
         except PeerViolation as violation:

@@ -36,6 +36,24 @@ def test_a_refused_command_is_answered_in_its_turn() -> None:
     assert session.server.heard == [[b"GET", b"a"]] * 2
 
 
+@pytest.mark.parametrize("name", [b"WAIT", b"waitaof"])
+def test_a_client_that_has_shared_a_connection_is_told_nothing_of_its_writes(name: bytes) -> None:
+    """The server would count those of this connection alone, and say that all is well. To others it tells."""
+    words = [name, b"1", b"0"]
+    for said in (encode_command(*words), b" ".join(words) + b"\r\n"):
+        session = RedisSession(shared=True)
+        session.say(GET + said + GET)
+        before, refusal, behind = session.client.partition(b"-ERR tollbridge refuses this: %s knows" % name.upper())
+        assert before == echo([b"GET", b"a"])
+        assert refusal
+        assert b"; connect through a listener that does not multiplex\r\n" in behind
+        assert behind.endswith(echo([b"GET", b"a"]))
+        assert session.server.heard == [[b"GET", b"a"]] * 2
+        other = RedisSession(shared=False)
+        other.say(GET + said)
+        assert other.client == echo([b"GET", b"a"]) + echo(words)
+
+
 @pytest.mark.parametrize(
     "said",
     [b"AUTH other pw\r\n", b'"\\x41uth" other pw\r\n', encode_command(b"HELLO", b"3", b"AUTH", b"other", b"pw")],

@@ -11,6 +11,7 @@ from proxy.engines.redis.guard import RedisGuard
 from proxy.engines.redis.replies import RedisAnswers
 from proxy.engines.redis.wire import encode_command
 from proxy.errors import PeerViolation, Refused
+from proxy.guard import Pass
 from proxy.model import Door, Established, PeerFacts, Shared
 from proxy.multiplex import Forward, Pin, SharedLogin
 from proxy.script import CLIENT, UPSTREAM, Connect, Now, Random, Reveal, Share, StartTls
@@ -197,7 +198,8 @@ def test_a_client_that_needs_a_connection_gets_one_like_its_own(said: bytes, nam
         Forward(GET, 1),
         Pin(encode_command(b"MULTI"), "multi"),
     ]
-    pinned = Playbook(outcome.pin()).expect(asked(), GRANT).expect(Connect()).expect(StartTls(UPSTREAM), PeerFacts())
+    pinned = Playbook(outcome.pin(True)).expect(asked(), GRANT).expect(Connect())
+    pinned.expect(StartTls(UPSTREAM), PeerFacts())
     pinned.expect(Now(), FakeClock().now()).expect(Reveal(GRANT), TOKEN).sends(UPSTREAM, logs_in)
     pinned.upstream(HELLO_REPLY if b"HELLO" in logs_in else b"+OK\r\n").answer(Random, bytes(32))
     session = pinned.returns()
@@ -205,9 +207,24 @@ def test_a_client_that_needs_a_connection_gets_one_like_its_own(said: bytes, nam
     assert session.at_rest(b"+OK\r\n")
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_a_client_that_has_shared_may_not_wait_for_what_it_wrote(used: bool) -> None:
+    """On a connection of its own, which has seen none of it. Who has asked nothing yet may."""
+    book, _ = joined(GET)
+    book.sent(CLIENT)
+    pinned = Playbook(shared(book).pin(used)).expect(asked(), GRANT).expect(Connect())
+    pinned.expect(StartTls(UPSTREAM), PeerFacts()).expect(Now(), FakeClock().now()).expect(Reveal(GRANT), TOKEN)
+    pinned.sends(UPSTREAM, AUTH_UPSTREAM).upstream(b"+OK\r\n").answer(Random, bytes(32))
+    guard = pinned.returns().guard
+    assert isinstance(guard, RedisGuard)
+    wait = encode_command(b"WAIT", b"1", b"0")
+    verdicts = guard.client_bytes(wait)
+    assert (verdicts == [Pass(len(wait))]) is not used
+
+
 def test_a_pin_that_is_refused_raises_what_the_client_is_told() -> None:
     book, _ = joined(GET)
-    pinned = Playbook(shared(book).pin()).fail(Refused(Reason.DB_USER_NOT_ALLOWED, "no longer", decision_id="d-9"))
+    pinned = Playbook(shared(book).pin(True)).fail(Refused(Reason.DB_USER_NOT_ALLOWED, "no longer", decision_id="d-9"))
     refusal = pinned.raises(Refused)
     assert shared(book).farewell(refusal).startswith(b"-NOPERM tollbridge: no longer [DB_USER_NOT_ALLOWED")
 

@@ -185,6 +185,21 @@ def test_why_clients_are_pinned_is_counted_and_bounded() -> None:
     assert (trunks.pins["why 0"], trunks.pins["other"]) == (2, 10)
 
 
+@pytest.mark.parametrize(("said", "used"), [([b"!b"], False), ([b"?a", b"!b"], False), ([b"a", b"!b"], True)])
+async def test_an_engine_knows_whether_a_client_has_shared_before_its_pin(
+    ca: TestCa, tmp_path: Path, said: list[bytes], used: bool
+) -> None:
+    """What the proxy has answered was not asked over the shared connection."""
+    engine = SharingToy()
+    async with proxy_stage(ca, tmp_path, engine=engine, handler=answer) as stage:
+        await ask(await stage.login(), b"another's")
+        client = await stage.login()
+        await client.send(b"".join(line + b"\n" for line in said))
+        wanted = b"".join((b"~" if line[:1] == b"?" else b"=") + line + b"\n" for line in said)
+        assert await client.exactly(len(wanted)) == wanted
+        assert engine.pinned_after == [used]
+
+
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
 async def test_what_comes_behind_a_pin_is_read_no_further_than_needed_and_not_lost(
     ca: TestCa, tmp_path: Path, encrypted: bool

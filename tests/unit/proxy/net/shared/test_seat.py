@@ -23,7 +23,7 @@ PLACE = Place(
 )
 
 
-def no_pin() -> Script[Established]:
+def no_pin(used: bool) -> Script[Established]:
     """Nobody here asks for one."""
     raise NotImplementedError
 
