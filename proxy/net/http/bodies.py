@@ -19,8 +19,10 @@ from proxy.http.bodies import LAST_CHUNK, chunk
 from proxy.net.http.upstream import Upstream
 from proxy.sigv4 import UNSIGNED_PAYLOAD
 
+FIRST_STEP_BYTES: Final = 64 * 1024
 STEP_BYTES: Final = 1024 * 1024
-"""Room taken at once for a body whose length nobody has said."""
+"""Room taken at once for a body whose length nobody has said: at first this little, because most are small, then as
+much again as it has, up to this much."""
 
 SPOOL_BYTES: Final = 256 * 1024
 """Written to, and read from, a file at once; a body being spooled has about twice as much in memory."""
@@ -100,9 +102,10 @@ class Room:
     def reach(self, size: int) -> bool:
         """Make it enough for so many bytes; False when the budget has no more."""
         while size > self._taken:
-            if not self._budget.take(STEP_BYTES):
+            step = min(max(self._taken, FIRST_STEP_BYTES), STEP_BYTES)
+            if not self._budget.take(step):
                 return False
-            self._taken += STEP_BYTES
+            self._taken += step
         return True
 
     def give_back(self) -> None:

@@ -197,6 +197,23 @@ async def test_bodies_wait_for_room(ca: TestCa) -> None:
         assert stage.listener.buffered() == (0, 0)
 
 
+async def test_small_bodies_of_unknown_length_take_little_room(ca: TestCa) -> None:
+    """Many of them are under way at once, and none is turned away for what it might have become."""
+    all_here = asyncio.Event()
+
+    async def answer_together(upstream: Upstream, peer: Peer, request: Request) -> None:
+        if len(upstream.requests) == 16:
+            all_here.set()
+        await all_here.wait()
+        await peer.send(answer())
+
+    async with http_stage(ca, answer_together, limits=HttpLimits(body_bytes=MIB, buffer_bytes=MIB)) as stage:
+        one = call(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + chunk(b"{}") + b"0\r\n\r\n"
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            asking = [group.create_task(stage.ask(one)) for _ in range(16)]
+        assert [task.result().status for task in asking] == [200] * 16
+
+
 async def test_a_client_that_leaves_in_its_body_gives_its_room_back(ca: TestCa) -> None:
     """Waiting or reading."""
     async with http_stage(ca, limits=HttpLimits(body_bytes=MIB, buffer_bytes=MIB)) as stage:
