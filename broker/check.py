@@ -38,13 +38,9 @@ def schema() -> dict[str, Any]:
 
 
 def show(path: str | Path, problems: list[Problem], severity: str) -> None:
-    """Print problems to standard error, as compilers do: file:line: severity: path: message."""
+    """Print problems to standard error."""
     for problem in problems:
-        place = f"{path}:{problem.line}" if problem.line else str(path)
-        where = f"{problem.path}: " if problem.path else ""
-        click.echo(f"{place}: {severity}: {where}{problem.message}", err=True)
-        if problem.hint:
-            click.echo(f"    hint: {problem.hint}", err=True)
+        click.echo(problem.told(path, severity), err=True)
 
 
 def summary(settings: Settings) -> str:

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from broker.access.load import AccessSection, OperatorSection, ProxySection, check_db_names, load_policy
+from broker.access.load import AccessSection, OperatorSection, ProxySection, check_db_names, check_reach, load_policy
 from broker.access.model import Policy
 from broker.access.operators import Operators, Power
 from broker.discovery.load import DiscoverySection, check_matchers, load_matchers
@@ -268,8 +268,14 @@ class Settings(Section):
         databases, found = register_static(self.db_service, links)
         yield from found
         yield from check_matchers(self.db_service, links)
-        yield from check_db_names(self.access, (database.facts for database in databases))
+        facts = [database.facts for database in databases]
+        yield from check_db_names(self.access, facts)
+        if not self.keeps_a_registry:
+            yield from check_reach(self.access, self.proxies, facts)
         yield from self._twice("listeners", "address", [listener.address for listener in self.listeners])
+        if self.admin.address in [listener.address for listener in self.listeners]:
+            message = f"{self.admin.address!r} is the address of a listener, too"
+            yield Finding(self.admin.at("address"), message, "another port, such as 127.0.0.1:9090")
 
     def _absent(self) -> Iterator[Finding]:
         if not self.listeners:

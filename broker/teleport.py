@@ -13,8 +13,9 @@ from pydantic import ConfigDict, Field
 
 from broker.model import Attribution
 from broker.registry.arns import parse_role_arn, partition_of_region
-from tollbridge.model import TlsMode
+from tollbridge.model import Protocol, TlsMode
 from tollbridge.process.settings import Finding, SecretText, Section, TextList
+from tollbridge.process.words import usual_protocol
 from tollbridge.secret import Secret
 
 REGION_HINT: Final = "a region's code, such as us-west-1"
@@ -164,6 +165,13 @@ class DatabaseCore(Section):
     tls: TlsBlock = Field(default_factory=TlsBlock)
     mysql: MysqlBlock = Field(default_factory=MysqlBlock)
     aws: AwsBlock = Field(default_factory=AwsBlock)
+
+    def findings(self) -> Iterable[Finding]:
+        """A port that another protocol is known for."""
+        usual = usual_protocol(self.uri)
+        if usual and self.protocol in set(Protocol) and usual != self.protocol:
+            message = f"its port is usually {usual}, and protocol is {self.protocol}"
+            yield Finding(self.at("uri"), message, "right only where the server was given that port", warning=True)
 
 
 class StaticDatabase(DatabaseCore):

@@ -1,7 +1,8 @@
 """The proxy: speaks a database's own protocol to applications, asks the broker, logs in upstream, moves bytes.
 
     __main__.py   argv only            app.py       composition root: the only place that constructs things
-    settings.py   the YAML             admin.py     /livez /readyz /metrics
+    settings.py   the YAML             files.py     the files it names
+    admin.py      /livez /readyz /metrics
     catalog.py    what exists (watch)  grants.py    asks the broker: single flight, cache
     protocols.py  a listener leads to databases of its own protocol alone
 

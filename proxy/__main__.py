@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
+from proxy.files import file_findings
 from proxy.listener_settings import ListenerSettings
 from proxy.settings import ProxySettings, load
-from tollbridge.process import lifecycle, tls
-from tollbridge.process.settings import SettingsError, json_schema
+from tollbridge.process import lifecycle
+from tollbridge.process.settings import Problem, SettingsError, json_schema
 from tollbridge.process.telemetry import start_logging
-from tollbridge.process.tls import TlsFiles, TlsFilesError
+from tollbridge.process.tls import TlsFilesError
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
@@ -69,11 +69,9 @@ def check_config(config: Path, no_files: bool) -> None:
 
     Exit code 0: it can be used. 2: it cannot.
     """
-    settings = _settings(config)
-    problems = [] if no_files else file_problems(settings)
-    if problems:
-        _config_error(config, problems)
-    click.echo(f"{config}: good, {len(settings.listeners)} listeners")
+    settings = _settings(config, files=not no_files)
+    count = len(settings.listeners)
+    click.echo(f"{config}: ok: {count} listener{'s' if count != 1 else ''}")
 
 
 @main.command()
@@ -140,7 +138,7 @@ def check(database: str, config: Path, db_user: str | None, db_name: str, worklo
             )
         )
     except (ValueError, TlsFilesError) as error:
-        _config_error(config, [str(error)])
+        _config_error(config, [Problem(path="", line=None, message=str(error))])
     if output == "json":
         click.echo(report.as_json())
     sys.exit(report.exit_code)
@@ -152,51 +150,21 @@ def listeners_for(settings: ProxySettings, database: str) -> list[ListenerSettin
     return fixed or [row for row in settings.listeners if row.route is not None]
 
 
-def file_problems(settings: ProxySettings) -> list[str]:
-    """What is wrong with the files a configuration names."""
-    named: list[tuple[str, TlsFiles]] = []
-    if settings.broker.tls is not None:
-        named.append(("broker.tls", settings.broker.tls.files()))
-    for index, listener in enumerate(settings.listeners):
-        if listener.tls is not None:
-            named.append((f"listeners[{index}].tls", listener.tls.files()))
-    problems = []
-    for path, files in named:
-        try:
-            tls.read(files)
-        except TlsFilesError as error:
-            problems.append(f"{path}: {error}")
-    for index, listener in enumerate(settings.listeners):
-        if listener.http is not None:
-            problems += [f"listeners[{index}].http.{problem}" for problem in listener.http.file_problems()]
-    for path, bundle in (
-        ("trust.aws_rds", settings.trust.aws_rds),
-        ("trust.aws_redshift", settings.trust.aws_redshift),
-    ):
-        if bundle is None:
-            continue
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=bundle)
-        except OSError as error:  # ssl.SSLError is one
-            problems.append(f"{path}: {bundle} holds no PEM certificates that can be read ({error})")
-    return problems
-
-
-def _settings(config: Path) -> ProxySettings:
-    """The file's settings; ends the process with exit code 2 when there are none."""
+def _settings(config: Path, *, files: bool = False) -> ProxySettings:
+    """The file's settings; ends the process with exit code 2 when there are none. `files`: judge those it names."""
     try:
-        loaded = load(config)
+        loaded = load(config, also=file_findings if files else None)
     except SettingsError as error:
-        _config_error(config, [str(problem) for problem in error.problems])
+        _config_error(config, error.problems)
     for warning in loaded.warnings:
-        click.echo(f"{config}: warning: {warning}", err=True)
+        click.echo(warning.told(config, "warning"), err=True)
     return loaded.value
 
 
-def _config_error(config: Path, problems: list[str]) -> NoReturn:
+def _config_error(config: Path, problems: list[Problem]) -> NoReturn:
     for problem in problems:
-        click.echo(f"{config}: {problem}", err=True)
-    click.echo(f"{config}: {len(problems)} problem{'s' if len(problems) != 1 else ''}, cannot be used", err=True)
+        click.echo(problem.told(config, "error"), err=True)
+    click.echo(f"{config}: {len(problems)} problem{'s' if len(problems) != 1 else ''}", err=True)
     sys.exit(EXIT_CONFIG)
 
 

@@ -64,4 +64,4 @@ class HttpListenerSettings(Section):
     def file_problems(self) -> Iterator[str]:
         """What is wrong with the directory."""
         if self.spool_dir is not None and not os.access(self.spool_dir, os.W_OK | os.X_OK):
-            yield f"spool_dir: {self.spool_dir} is no directory that can be written"
+            yield f"{self.spool_dir} is no directory that can be written"

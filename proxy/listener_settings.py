@@ -13,6 +13,7 @@ from proxy.engines import HTTP_ENGINES, PROTOCOLS
 from proxy.http_settings import HttpListenerSettings
 from tollbridge.process.settings import Finding, Section
 from tollbridge.process.tls import TlsFiles
+from tollbridge.process.words import IDENTITY_HINT, may_be_identity, protocol_hint
 
 
 class ListenerTls(Section):
@@ -91,11 +92,16 @@ class ListenerSettings(Section):
     http: HttpListenerSettings | None = None
     limits: ListenerLimits = Field(default_factory=ListenerLimits)
 
+    def fixed_databases(self) -> set[str]:
+        """Those it leads to, as far as its configuration says so; a login name may say any."""
+        hosts = self.http.hosts.values() if self.http is not None else ()
+        return {*([self.database] if self.database else ()), *self.sni.values(), *hosts}
+
     def findings(self) -> Iterator[Finding]:
         """Who comes in, over what, and where to."""
         yield from address_findings(self, self.address)
         if self.protocol not in PROTOCOLS:
-            yield Finding(self.at("protocol"), f"must be one of {', '.join(PROTOCOLS)}")
+            yield Finding(self.at("protocol"), f"must be one of {', '.join(PROTOCOLS)}", protocol_hint(self.protocol))
         local = is_local(self.address)
         if not local:
             yield from self._off_this_machine()
@@ -106,6 +112,9 @@ class ListenerSettings(Section):
                 "nothing here says who a client is",
                 hint="set `workload`, or `tls.client_ca_file` so that client certificates say it",
             )
+        if self.workload is not None and not may_be_identity(self.workload):
+            message = f"nobody is called {self.workload!r}: identities are SPIFFE IDs"
+            yield Finding(self.at("workload"), message, IDENTITY_HINT, warning=True)
         if self.workload is not None and has_client_ca:
             yield Finding(
                 self.at("workload"),

@@ -176,8 +176,22 @@ class ProxySettings(Section):
                 Dialer(dial={source: target})
             except ValueError:
                 yield Finding(self.at("dial", source), "must lead to `address` or `address:port`")
+        yield from self._elsewhere()
+
+    def _elsewhere(self) -> Iterator[Finding]:
+        """What does not go together with listeners, or leads nowhere."""
+        for listener in self.listeners:
+            if listener.address == self.admin.address and not listener.address.endswith(":0"):
+                message = f"{listener.address!r} is the address of `admin`, too"
+                yield Finding(listener.at("address"), message, "give one of them another port")
+        fixed = {name for row in self.listeners for name in row.fixed_databases()}
+        if all(row.route is None for row in self.listeners):
+            for name in self.databases.keys() - fixed:
+                message = "no listener leads to this database: these limits hold for nobody"
+                known = f"listeners lead to {', '.join(sorted(fixed))}"
+                yield Finding(self.at("databases", name), message, known, warning=True)
 
 
-def load(path: Path) -> Loaded[ProxySettings]:
-    """Read and validate. Raises `tollbridge.process.settings.SettingsError` with every problem."""
-    return loader.load(path, ProxySettings)
+def load(path: Path, *, also: loader.Check[ProxySettings] | None = None) -> Loaded[ProxySettings]:
+    """Read and validate. Raises `tollbridge.process.settings.SettingsError` with every problem, those of `also` too."""
+    return loader.load(path, ProxySettings, also=also)

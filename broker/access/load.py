@@ -15,6 +15,9 @@ from broker.access.model import Policy, ProxyRow, Rule
 from broker.access.operators import OperatorRow, Power
 from tollbridge.model import Database
 from tollbridge.process.settings import Finding, Section, TextList
+from tollbridge.process.words import IDENTITY_HINT, may_be_identity
+
+_SHOWN_LABELS = 12
 
 
 class RuleSection(Section):
@@ -44,6 +47,7 @@ class RuleSection(Section):
                 yield Finding(self.at(key), "is required: without it the rule matches nothing", example)
         if not self.db_names:
             yield Finding(self.at("db_names"), "is empty: the rule matches nothing", "leave it out to allow all names")
+        yield from _nobody(self, "workloads", self.workloads)
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def rule(self) -> Rule:
@@ -97,6 +101,8 @@ class ProxySection(Section):
         if self.caller == "*":
             message = "every caller is a proxy: any certificate may speak for these workloads"
             yield Finding(self.at("caller"), message, "name the proxies", warning=True)
+        yield from _nobody(self, "caller", [self.caller])
+        yield from _nobody(self, "workloads", self.workloads)
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def row(self) -> ProxyRow:
@@ -129,6 +135,7 @@ class OperatorSection(Section):
         if self.caller == "*" and set(self.may) - {Power.VIEW}:
             message = "every caller may change what is registered, any workload with a certificate among them"
             yield Finding(self.at("caller"), message, "name the operators", warning=True)
+        yield from _nobody(self, "caller", [self.caller])
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def row(self) -> OperatorRow:
@@ -159,8 +166,29 @@ def check_db_names(access: AccessSection, databases: Iterable[Database]) -> Iter
                 yield Finding(section.at("db_names"), message, hint)
 
 
+def check_reach(
+    access: AccessSection, proxies: Iterable[ProxySection], databases: Iterable[Database]
+) -> Iterator[Finding]:
+    """Rows whose db_labels select none of the databases, where no others can come: mostly a label misspelt."""
+    all_labels = [database.labels for database in databases]
+    seen = sorted({f"{key}={value}" for labels in all_labels for key, value in labels.items()})
+    there = ", ".join(seen[:_SHOWN_LABELS]) + (", ..." if len(seen) > _SHOWN_LABELS else "")
+    for section in (*access.rules, *proxies):
+        selector = _selector(section.db_labels)
+        if all_labels and selector and not any(selects(selector, labels) for labels in all_labels):
+            hint = f"labels in this file: {there or 'none'}; AWS tags may add others (discovery.fetch_metadata)"
+            yield Finding(section.at("db_labels"), "selects none of this file's databases", hint, warning=True)
+
+
 def _selector(labels: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values) for key, values in labels.items()}
+
+
+def _nobody(section: Section, key: str, globs: list[str]) -> Iterator[Finding]:
+    for glob in globs:
+        if glob and not may_be_identity(glob):
+            message = f"nobody is called {glob!r}: identities are SPIFFE IDs"
+            yield Finding(section.at(key), message, IDENTITY_HINT, warning=True)
 
 
 def _empty_values(section: Section, key: str, labels: dict[str, list[str]]) -> Iterator[Finding]:

@@ -100,11 +100,7 @@ def printable(text: str) -> str:
 def tell_problems(source: object, problems: Sequence[Problem], severity: str) -> None:
     """Problems of a file as compilers show them, on standard error."""
     for problem in problems:
-        place = f"{source}:{problem.line}" if problem.line else str(source)
-        where = f"{problem.path}: " if problem.path else ""
-        click.echo(printable(f"{place}: {severity}: {where}{problem.message}"), err=True)
-        if problem.hint:
-            click.echo(printable(f"    hint: {problem.hint}"), err=True)
+        click.echo(printable(problem.told(source, severity)), err=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from broker.sessions.names import WORKLOAD_TAG
 from broker.teleport import REGION_HINT, ROLE_HINT, DatabaseCore, DbService, SelectorAws, StaticDatabase, StaticTls
 from tollbridge.model import Database, Endpoint, Product, Protocol, TlsFacts, TlsMode, TrustStore
 from tollbridge.process.settings import Finding
+from tollbridge.process.words import protocol_hint
 from tollbridge.secret import Secret
 
 _NAME: Final = re.compile(r"[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?", re.ASCII)
@@ -156,7 +157,7 @@ class _Reader:
             yield Finding(self.core.at("protocol"), f"{self.who} protocol is empty", supported)
         elif self.core.protocol not in set(Protocol):
             message = f"unsupported {self.who} protocol {self.core.protocol!r}, {supported}"
-            yield Finding(self.core.at("protocol"), message)
+            yield Finding(self.core.at("protocol"), message, protocol_hint(self.core.protocol))
         else:
             self.protocol = Protocol(self.core.protocol)
 

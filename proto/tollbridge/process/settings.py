@@ -62,6 +62,13 @@ class Problem:
         hint = f"\n    hint: {self.hint}" if self.hint else ""
         return f"{place}{path}{self.message}{hint}"
 
+    def told(self, source: object, severity: str) -> str:
+        """As compilers do, so that editors jump there: `file:line: severity: path: message`, the hint a line below."""
+        place = f"{source}:{self.line}" if self.line else str(source)
+        where = f"{self.path}: " if self.path else ""
+        hint = f"\n    hint: {self.hint}" if self.hint else ""
+        return f"{place}: {severity}: {where}{self.message}{hint}"
+
 
 class SettingsError(Exception):
     """The file cannot be used. Holds every problem, in the order of the file."""
@@ -168,7 +175,8 @@ def load(path: str | Path, model: type[SettingsT], *, also: Check[SettingsT] | N
         with Path(path).open("rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise SettingsError([_whole(f"cannot read {path}: {error.strerror}")], str(path)) from error
+        hint = "name the file with --config" if isinstance(error, FileNotFoundError) else ""
+        raise SettingsError([_whole(f"cannot read {path}: {error.strerror}", hint=hint)], str(path)) from error
     if len(raw) > _MAX_FILE_BYTES:
         raise SettingsError([_whole(f"the file is larger than {_MAX_FILE_BYTES} bytes")], str(path))
     try:
@@ -294,7 +302,8 @@ _PLAIN: Final = {
 
 def _did_you_mean(key: str, model: type[Section]) -> str:
     names = [info.alias or name for name, info in model.model_fields.items()]
-    close = difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
+    within = [name for name in names if len(name) > 3 and name in key.lower()]
+    close = [max(within, key=len)] if within else difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"
 
 

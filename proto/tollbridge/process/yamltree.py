@@ -74,7 +74,8 @@ def parse(text: str) -> tuple[MapNode, dict[Where, int], list[KeyProblem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        raise YamlProblem(f"not YAML: {error.problem or error.context}", line, _syntax_hint(text, line)) from error
+        what = str(error.problem or error.context)
+        raise YamlProblem(f"not YAML: {what}", line, _syntax_hint(text, line, what)) from error
     except yaml.YAMLError as error:
         raise YamlProblem("not YAML: the file holds characters that YAML does not allow") from error
     if tree is None:
@@ -97,10 +98,12 @@ def where_text(where: Where) -> str:
     return text
 
 
-def _syntax_hint(text: str, line: int | None) -> str:
+def _syntax_hint(text: str, line: int | None, what: str) -> str:
     rows = text.splitlines()
     if line and line <= len(rows) and "\t" in rows[line - 1]:
         return "indent with spaces: YAML does not take tabs"
+    if any(word in what for word in ("expected key", "'-' indicator", "block end", "mapping values")):
+        return "look at the indentation, here and in the lines before"
     return ""
 
 

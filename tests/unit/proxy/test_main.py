@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_help_names_every_command_and_exit_code() -> None:
 def test_a_good_file_exits_0(config: Path) -> None:
     """And says so."""
     result = run("check-config", "--config", str(config))
-    assert (result.exit_code, result.output) == (0, f"{config}: good, 2 listeners\n")
+    assert (result.exit_code, result.output) == (0, f"{config}: ok: 2 listeners\n")
 
 
 def test_a_bad_file_exits_2_with_every_problem(tmp_path: Path) -> None:
@@ -53,10 +54,10 @@ def test_a_bad_file_exits_2_with_every_problem(tmp_path: Path) -> None:
     result = run("check-config", "-c", str(file))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "line 1: broker.tls: is required" in result.stderr
+    assert f"{file}:1: error: broker.tls: is required" in result.stderr
     assert "listeners: must hold at least one listener" in result.stderr
-    assert "line 3: bogus: unknown key" in result.stderr
-    assert f"{file}: 3 problems, cannot be used" in result.stderr
+    assert f"{file}:3: error: bogus: unknown key" in result.stderr
+    assert f"{file}: 3 problems" in result.stderr
 
 
 def test_files_that_do_not_fit_exit_2(config: Path, house: House, tmp_path: Path) -> None:
@@ -72,6 +73,45 @@ def test_files_that_do_not_fit_exit_2(config: Path, house: House, tmp_path: Path
     assert "are not a certificate and its private key" in result.stderr
     assert "trust.aws_rds: " in result.stderr
     assert run("check-config", "-c", str(config), "--no-files").exit_code == 0
+
+
+def test_files_that_are_not_there_are_named_all_at_once(config: Path) -> None:
+    """Each under its own key, with its line; the audit file's directory, too."""
+    document = yaml.safe_load(config.read_text())
+    document["broker"]["tls"] = {"cert_file": "no.crt", "key_file": "no.key", "ca_file": "no-ca.crt"}
+    document["audit"] = {"file": "/nowhere/audit.jsonl"}
+    written(config.parent, document)
+    said = run("check-config", "-c", str(config)).stderr
+    for key, file in (("cert_file", "no.crt"), ("key_file", "no.key"), ("ca_file", "no-ca.crt")):
+        assert f": error: broker.tls.{key}: {file} does not exist" in said
+    assert ": error: audit.file: directory /nowhere does not exist" in said
+    assert f"{config}: 4 problems" in said
+
+
+def test_a_certificate_that_names_no_workload_is_warned_of(config: Path, tmp_path: Path) -> None:
+    """The broker would not know this proxy; and with the configuration's own certificate there is no warning."""
+    assert run("check-config", "-c", str(config)).stderr == ""
+    ca = TestCa(tmp_path)
+    certificate, key = ca.files(ca.leaf("proxy.example"))
+    document = yaml.safe_load(config.read_text())
+    document["broker"]["tls"] |= {"cert_file": str(certificate), "key_file": str(key)}
+    written(config.parent, document)
+    result = run("check-config", "-c", str(config))
+    assert result.exit_code == 0
+    assert f"warning: broker.tls.cert_file: {certificate} does not name exactly one SPIFFE ID" in result.stderr
+
+
+def test_an_expired_certificate_is_warned_of(config: Path, tmp_path: Path) -> None:
+    """It may be replaced before the proxy starts."""
+    ca = TestCa(tmp_path)
+    leaf = ca.leaf("spiffe://example.org/proxy", expires_at=datetime.now(UTC) - timedelta(days=1))
+    certificate, key = ca.files(leaf)
+    document = yaml.safe_load(config.read_text())
+    document["broker"]["tls"] |= {"cert_file": str(certificate), "key_file": str(key)}
+    written(config.parent, document)
+    result = run("check-config", "-c", str(config))
+    assert result.exit_code == 0
+    assert f"warning: broker.tls.cert_file: {certificate} expired at" in result.stderr
 
 
 def test_a_missing_file_exits_2(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def problems(text: str) -> str:
     return str(caught.value)
 
 
+def warnings(text: str) -> str:
+    """What it would print beside a file that can be used."""
+    return "\n".join(str(warning) for warning in load_text(text, ProxySettings).warnings)
+
+
 def listener(rest: str, address: str = "127.0.0.1:1") -> str:
     """A file with one listener."""
     return (
@@ -134,6 +139,33 @@ def test_two_listeners_cannot_share_a_name_or_an_address() -> None:
     text = problems(GOOD.replace(":0", ":5432") + row)
     assert "listeners[0].name: 'a' is used by 2 listeners" in text
     assert "listeners[1].address: '127.0.0.1:5432' is used by 2 listeners" in text
+
+
+def test_a_listener_cannot_stand_on_the_admin_port() -> None:
+    """The second of the two would fail to bind."""
+    assert "is the address of `admin`, too" in problems(GOOD.replace(":0", ":8082"))
+    load_text(GOOD.replace(":0", ":8083"), ProxySettings)
+
+
+def test_a_workload_that_nobody_can_be_is_warned_of() -> None:
+    """The broker's rules know SPIFFE IDs."""
+    assert "nobody is called 'checkout'" in warnings(listener("workload: checkout, database: d"))
+    assert warnings(listener("workload: 'spiffe://example.org/w', database: d")) == ""
+
+
+def test_limits_of_a_database_that_no_listener_leads_to_are_warned_of() -> None:
+    """Unless a login name may lead there."""
+    limits = "\ndatabases: {e: {max_connections: 1}}\n"
+    text = warnings(listener("workload: 'spiffe://a/w', database: d") + limits)
+    assert "databases.e: no listener leads to this database" in text
+    assert "listeners lead to d" in text
+    assert warnings(listener(f"tls: {FILES}, route: login_name") + limits) == ""
+
+
+@pytest.mark.parametrize(("word", "meant"), [("mariadb", "mysql"), ("valkey", "redis"), ("postgresql", "postgres")])
+def test_a_protocol_by_another_name_is_put_right(word: str, meant: str) -> None:
+    """Servers and products are not protocols."""
+    assert f"did you mean '{meant}'?" in problems(listener("workload: w, database: d").replace("postgres", word))
 
 
 def test_everything_wrong_is_said_at_once() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.__main__ import file_problems
 from proxy.app import make_door
+from proxy.files import file_findings
 from proxy.settings import ProxySettings
 from tollbridge.process.settings import SettingsError, json_schema, load_text
 
@@ -56,10 +56,11 @@ def test_what_is_wrong_is_said_with_its_path(rest: str, problem: str) -> None:
 def test_a_spool_that_is_not_there(tmp_path: Path) -> None:
     """Found by check-config, which opens files, and not before."""
     there = settings(f"protocol: dynamodb, database: a, http: {{spool_dir: {tmp_path}}}")
-    assert file_problems(there) == []
+    assert list(file_findings(there)) == []
     gone = settings(f"protocol: dynamodb, database: a, http: {{spool_dir: {tmp_path}/gone}}")
-    (problem,) = file_problems(gone)
-    assert problem.startswith("listeners[0].http.spool_dir: ")
+    (finding,) = file_findings(gone)
+    assert finding.where == ("listeners", 0, "http", "spool_dir")
+    assert not finding.warning
 
 
 def test_editors_know_the_section() -> None:

@@ -99,6 +99,46 @@ def test_teleport_keys_that_are_not_implemented_are_named_warnings() -> None:
         assert warnings[path] == "known to Teleport, not implemented here: ignored"
 
 
+RULE = """\
+aws: {region: us-west-1}
+listeners: [{address: "127.0.0.1:8443", caller: "spiffe://a/b"}]
+access:
+  rules: [{name: r, workloads: WORKLOAD, db_labels: {env: dev}, db_users: app}]
+proxies: [{caller: "spiffe://a/proxy", workloads: "*", db_labels: {team: shop}}]
+"""
+
+
+def said(text: str) -> dict[str, str]:
+    return {warning.path: f"{warning.message} > {warning.hint}" for warning in load_text(text, Settings).warnings}
+
+
+def test_rows_that_select_none_of_the_files_databases_are_warned_of() -> None:
+    labelled = SPEC_EXAMPLE.replace("    uri:", "    static_labels: {env: prod, team: shop}\n    uri:")
+    warnings = said(RULE.replace("WORKLOAD", '"*"') + labelled)
+    assert set(warnings) == {"access.rules[0].db_labels"}
+    assert "selects none of this file's databases > labels in this file: env=prod, team=shop" in warnings.popitem()[1]
+    assert said(RULE.replace("WORKLOAD", '"*"') + labelled.replace("env: prod", "env: dev")) == {}
+
+
+@pytest.mark.parametrize("more", ["  resources: [{labels: {env: dev}}]\n", SPEC_DISCOVERY.partition("true\n")[2]])
+def test_rows_may_wait_for_databases_that_come(more: str) -> None:
+    assert not [path for path in said(RULE.replace("WORKLOAD", '"*"') + SPEC_EXAMPLE + more) if "db_labels" in path]
+
+
+def test_names_that_nobody_has_are_warned_of() -> None:
+    text = RULE.replace("WORKLOAD", "[checkout, 'spiffe://a/*']").replace("spiffe://a/proxy", "spife://a/proxy")
+    text += "operators: [{caller: operator}]\n"
+    warnings = said(text)
+    assert set(warnings) == {"access.rules[0].workloads", "proxies[0].caller", "operators[0].caller"}
+    assert warnings["access.rules[0].workloads"].startswith("nobody is called 'checkout': identities are SPIFFE IDs")
+
+
+def test_another_protocols_port_is_warned_of() -> None:
+    warnings = said(SPEC_EXAMPLE.replace(":5432", ":3306"))
+    assert "its port is usually mysql" in warnings["db_service.databases[0].uri"]
+    assert "db_service.databases[0].uri" not in said(SPEC_EXAMPLE.replace(":5432", ":15432"))
+
+
 def test_a_disabled_service_serves_nothing_and_says_so() -> None:
     loaded = load_text(SPEC_EXAMPLE.replace("enabled: true", "enabled: no"), Settings)
     assert derive(loaded.value).databases == ()
@@ -137,7 +177,7 @@ def warned(text: str) -> set[str]:
 
 def test_halves_of_a_registry_are_named() -> None:
     """Each is right by itself and does nothing."""
-    operator = "operators: [{caller: ops, may: [view, register]}]\n"
+    operator = "operators: [{caller: 'spiffe://a/ops', may: [view, register]}]\n"
     link = "account_links: [{name: a, role_arns: ['arn:aws:iam::222222222222:role/example-role']}]\n"
     resources = "db_service: {resources: [{labels: {'*': '*'}}]}\n"
     table = "registry: {dynamodb: {table: tollbridge}}\n"
