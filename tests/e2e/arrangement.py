@@ -18,7 +18,9 @@ from tests.support import hostile_postgres as hostile
 from tests.support.hostile_postgres import Behaviour, HostileServer
 
 HANDSHAKE_SECONDS: Final = 2.0
-"""Deadline of the doors called brief and narrow."""
+"""Deadline of the doors called brief, where no login is due: on a busy machine that alone may take longer."""
+GRACE_SECONDS: Final = 10.0
+"""What may come on top of a deadline before the test says that it was not kept: a machine may be very busy."""
 NARROW_CONNECTIONS: Final = 3
 STRANGER: Final = f"{TRUST_DOMAIN}/ns/lab/sa/experiment"
 """A workload the proxy may speak for, and no rule allows."""
@@ -196,11 +198,7 @@ class Arrangement:
         document["listeners"] += [
             door("names", tls=proxy_tls, **by_name),
             door("brief", tls=proxy_tls, limits={"handshake_seconds": HANDSHAKE_SECONDS}, **by_name),
-            door(
-                "narrow",
-                limits={"max_connections": NARROW_CONNECTIONS, "handshake_seconds": HANDSHAKE_SECONDS},
-                **fixed,
-            ),
+            door("narrow", limits={"max_connections": NARROW_CONNECTIONS}, **fixed),
             door("sni", tls=sni_tls, sni=SNI_NAMES),
             door("plain", **fixed),
             door("stranger", STRANGER, **by_name),

@@ -18,7 +18,10 @@ from tests.e2e.arrangement import Arrangement
 
 SIDES: Final = ("plain", "tls")
 """Ways between client and proxy: without TLS, and with it, verified."""
-PROGRAM_SECONDS: Final = 60
+PATIENCE_SECONDS: Final = 60.0
+"""How long to wait for what another process does, on a machine however busy. No claim about time: where a test makes
+one, it has a bound of its own."""
+PROGRAM_SECONDS: Final = 2 * PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def psql(dsn: str, *statements: str, stdin: str = "") -> subprocess.CompletedPro
 
 
 def audit_line(
-    bridge: Bridge, daemon: str, *, after: int = 0, seconds: float = 5.0, **wanted: object
+    bridge: Bridge, daemon: str, *, after: int = 0, seconds: float = PATIENCE_SECONDS, **wanted: object
 ) -> dict[str, Any]:
     """The newest line, past the first `after`, with these values; waits for the audit's writer."""
     deadline = time.monotonic() + seconds
@@ -89,12 +92,12 @@ def audit_line(
 
 
 def assert_cancelled(connection: psycopg.Connection[tuple[Any, ...]], cancel: Callable[[], None]) -> None:
-    """`cancel` stops a running query within seconds, and the session goes on."""
-    timer = threading.Timer(0.3, cancel)
+    """`cancel` stops a running query long before its end, and the session goes on."""
+    timer = threading.Timer(1.0, cancel)  # by then the server has it
     timer.start()
     started = time.monotonic()
     with pytest.raises(psycopg.errors.QueryCanceled):
-        connection.execute("select pg_sleep(20)")
+        connection.execute("select pg_sleep(60)")
     timer.join()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert connection.execute("select 'alive'").fetchone() == ("alive",)

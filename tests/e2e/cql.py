@@ -19,8 +19,8 @@ from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 from deploy.sandbox.cassandra import PEERS
 from deploy.sandbox.world import World
 
-PATIENCE_SECONDS: Final = 20.0
-REQUEST_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 60.0
+REQUEST_SECONDS: Final = 60.0
 
 
 class Named(DefaultEndPoint):  # type: ignore[misc] # the driver has no types

@@ -12,6 +12,7 @@ import yaml
 
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge, Document
+from tests.e2e.clients import PATIENCE_SECONDS
 from tests.e2e.conftest import Workshop
 from tests.e2e.registering import operator
 from tollbridge.discovery import DiscoveryCell, DiscoveryStatus
@@ -71,7 +72,9 @@ def broker_only(workshop: Workshop, change: Callable[[Document], None]) -> Bridg
     return bridge
 
 
-async def swept(bridge: Bridge, done: Callable[[DiscoveryStatus], bool], *, seconds: float = 30.0) -> DiscoveryStatus:
+async def swept(
+    bridge: Bridge, done: Callable[[DiscoveryStatus], bool], *, seconds: float = 2 * PATIENCE_SECONDS
+) -> DiscoveryStatus:
     """Wait until the table is as it should be."""
     deadline = time.monotonic() + seconds
     async with operator(bridge) as client:

@@ -17,12 +17,15 @@ from deploy.sandbox import topology
 from deploy.sandbox.accounts import Accounts, broker_trust_policy, rds_policy
 from deploy.sandbox.bridge import TRUST_DOMAIN, Bridge, Change, Document
 from deploy.sandbox.world import World
-from tests.e2e.clients import connection_string
+from tests.e2e.clients import PATIENCE_SECONDS, connection_string
 
 AT_ONCE: Final = 100
 """Logins under way at one time, unless told otherwise."""
-LOGIN_SECONDS: Final = 60
+LOGIN_SECONDS: Final = 180
 """When a client gives up; it must never come to that."""
+
+REFUSAL_SECONDS: Final = 7.5
+"""The shortest time for which the broker remembers a refusal that somebody must fix."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -145,7 +148,7 @@ class Traffic:
             self.slowest = max(self.slowest, time.monotonic() - began)
             await asyncio.sleep(0.01)
 
-    async def more(self, logins: int, *, seconds: float = 30.0) -> None:
+    async def more(self, logins: int, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for so many further logins."""
         wanted = self.logins + logins
         await until(lambda: self.logins >= wanted, seconds=seconds)
@@ -164,7 +167,7 @@ async def traffic(*doors: Callable[[], str]) -> AsyncIterator[Traffic]:
             running.stopped = True
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 15.0, what: str = "") -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS, what: str = "") -> None:
     """Wait for something that will come true; fail when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -173,7 +176,7 @@ async def until(condition: Callable[[], bool], *, seconds: float = 15.0, what: s
         await asyncio.sleep(0.05)
 
 
-async def until_let_in(dsn: str, *, seconds: float = 15.0) -> float:
+async def until_let_in(dsn: str, *, seconds: float = PATIENCE_SECONDS) -> float:
     """Wait until a login that is refused now succeeds. How long that took."""
     began = time.monotonic()
     while True:

@@ -18,11 +18,12 @@ from deploy.sandbox import topology
 from deploy.sandbox.bridge import PROXY_ID, Bridge, Document
 from deploy.sandbox.commands import free_port
 from deploy.sandbox.daemon import Daemon
-from tests.e2e.clients import connection_string
+from tests.e2e.clients import PATIENCE_SECONDS, connection_string
+from tests.e2e.load import LOGIN_SECONDS
 from tollbridge.client import Client, Identity
 
-SOON_SECONDS: Final = 5.0
-"""Within which every proxy knows what any broker was told."""
+SOON_SECONDS: Final = 15.0
+"""Within which every proxy knows what any broker was told: 5 s where the machine is not busy with other things."""
 EVERY_DATABASE: Final = {"labels": {"*": "*"}}
 LINK: Final = {
     "name": "example",
@@ -142,12 +143,12 @@ def login(bridge: Bridge, port: str, user: str, **more: str | int) -> str:
         "sslrootcert": bridge.file("mesh-ca.crt"),
         "sslcert": bridge.file("client.crt"),
         "sslkey": bridge.file("client.key"),
-        "connect_timeout": 20,
+        "connect_timeout": LOGIN_SECONDS,
     }
     return connection_string(parts | more)
 
 
-async def seconds_until(dsn: str, entered: bool, *, at_most: float = SOON_SECONDS) -> float:
+async def seconds_until(dsn: str, entered: bool, *, at_most: float = PATIENCE_SECONDS) -> float:
     """How long until a login succeeds, or fails; fails itself when that takes longer than `at_most`."""
     began = time.monotonic()
     while True:

@@ -20,6 +20,7 @@ from deploy.sandbox.commands import free_port
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import FOREIGN, HANDSHAKE_SECONDS, NARROW_CONNECTIONS, STRANGER
+from tests.e2e.clients import PATIENCE_SECONDS
 from tests.support.hostile_postgres import Behaviour, HostileServer
 
 DOORS: Final = ("names", "brief", "narrow", "stranger", "foreign", "sealed")
@@ -119,7 +120,7 @@ class Table:
         """Connections of a door that the kernel counts as the proxy's, half-closed ones included."""
         return established(self.port(door))
 
-    def assert_empty(self, door: str, *, but: int = 0, seconds: float = 5.0) -> None:
+    def assert_empty(self, door: str, *, but: int = 0, seconds: float = PATIENCE_SECONDS) -> None:
         """Only `but` connections of a door are left in time."""
         deadline = time.monotonic() + seconds
         while (count := self.established(door)) > but:
@@ -164,7 +165,7 @@ class Table:
         document["listeners"] += [
             door("names", tls=tls),
             door("brief", tls=tls, limits=brief),
-            door("narrow", limits={**brief, "max_connections": NARROW_CONNECTIONS}),
+            door("narrow", limits={"max_connections": NARROW_CONNECTIONS}),
             door("stranger", STRANGER),
             door("foreign", FOREIGN),
             door("sealed", tls={**tls, "required": True}),

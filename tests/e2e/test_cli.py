@@ -20,7 +20,7 @@ import yaml
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import APP_WORKLOAD, Bridge
 from deploy.sandbox.world import World
-from tests.e2e.clients import environment, psql
+from tests.e2e.clients import PATIENCE_SECONDS, PROGRAM_SECONDS, environment, psql
 from tests.e2e.conftest import Leaks
 
 DOCUMENT: Final = f"""\
@@ -65,7 +65,7 @@ class Terminal:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PROGRAM_SECONDS,
         )
 
     def value(self, *arguments: str) -> Any:
@@ -144,7 +144,7 @@ def test_what_is_created_is_entered_through_the_proxy(terminal: Terminal, file: 
         f" sslkey={bridge.file('client.key')}"
     )
     try:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (answer := psql(login, "select current_user")).returncode and time.monotonic() < deadline:
             pass  # each try is a login
         assert answer.stdout.strip() == "app", answer.stderr
@@ -211,7 +211,7 @@ def test_who_is_no_operator_sees_what_rules_let_it_enter_and_changes_nothing(ter
 def test_without_a_broker_named_the_ways_to_name_it_are_told(tmp_path: Path) -> None:
     bare = {**environment(), "XDG_CONFIG_HOME": str(tmp_path)}
     answer = subprocess.run(
-        [sys.executable, "-m", "broker.ctl", "ls"], env=bare, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "broker.ctl", "ls"], env=bare, capture_output=True, text=True, timeout=PROGRAM_SECONDS
     )
     assert answer.returncode == 2
     assert "--broker HOST:PORT" in answer.stderr
@@ -235,7 +235,7 @@ def test_the_file_names_the_broker_and_flags_beat_it(open_bridge: Bridge, tmp_pa
             env={**environment(), "XDG_CONFIG_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PROGRAM_SECONDS,
         )
 
     assert ls().returncode == 0

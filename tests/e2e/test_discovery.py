@@ -23,7 +23,7 @@ from deploy.sandbox.accounts import (
 from deploy.sandbox.bridge import Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
-from tests.e2e.clients import psql
+from tests.e2e.clients import PATIENCE_SECONDS, psql
 from tests.e2e.conftest import Workshop
 from tests.e2e.discovering import MATCHERS, attempted, broker_only, discovering, swept, the_pages
 from tests.e2e.load import until
@@ -250,7 +250,7 @@ async def test_tags_of_a_static_database_become_labels_and_logins_do_not_need_th
             found = await client.list_registrations()
         return {each.name: dict(each.database.labels) for each in found if each.database}[name]
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while "team" not in await labels("rds-postgres"):  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.2)
     assert (await labels("rds-postgres"))["engine-version"] == "15.8"

@@ -38,7 +38,7 @@ def fleets(control: Control) -> Iterator[None]:
         control.remove_resources(account, region, "rds", "DescribeDBInstances")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("fleets")
 async def test_three_thousand_in_three_accounts_and_two_regions_are_complete(
     workshop: Workshop, tmp_path: Path, control: Control
@@ -47,7 +47,7 @@ async def test_three_thousand_in_three_accounts_and_two_regions_are_complete(
     began = time.monotonic()
     section = {"aws": list(MATCHERS)}
     bridge = broker_only(workshop, discovering(tmp_path, section, interval_seconds=3600))
-    found = await swept(bridge, attempted, seconds=120)
+    found = await swept(bridge, attempted)
     took, longest = time.monotonic() - began, max(each.seconds for each in found.cells)
     _log.info("%d databases %.1f s after the broker was started, a look took up to %.1f s", 6 * FLEET, took, longest)
     assert [each.databases for each in found.cells] == [FLEET] * 6
@@ -60,13 +60,13 @@ async def test_three_thousand_in_three_accounts_and_two_regions_are_complete(
     assert found.aws_calls == 36
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("fleets")
 async def test_a_denied_account_and_a_throttled_region_are_reported_and_harm_no_other(
     workshop: Workshop, tmp_path: Path, control: Control, accounts: Accounts
 ) -> None:
     bridge = broker_only(workshop, discovering(tmp_path, {"aws": list(MATCHERS)}))
-    found = await swept(bridge, attempted, seconds=120)
+    found = await swept(bridge, attempted)
     accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, policy(allow("rds-db:connect", "*")))
     control.inject_fault("throttle", service="rds", action="*", region=REGIONS[0])
     try:
@@ -74,7 +74,7 @@ async def test_a_denied_account_and_a_throttled_region_are_reported_and_harm_no_
         def as_expected(table: DiscoveryStatus) -> bool:
             return all(bool(each.failure) if _broken(each) else _newer(each, found) for each in table.cells)
 
-        later = await swept(bridge, as_expected, seconds=60)
+        later = await swept(bridge, as_expected)
         denied = cell(later, topology.ANALYTICS_ACCOUNT, REGIONS[1])
         assert denied.failure is Reason.CREDENTIAL_DENIED
         assert '"Action":"rds:DescribeDBInstances"' in denied.failure_message
@@ -89,7 +89,7 @@ async def test_a_denied_account_and_a_throttled_region_are_reported_and_harm_no_
     finally:
         control.clear_faults()
         accounts.put_role_policy(topology.ANALYTICS_ROLE_ARN, CONNECT_POLICY, rds_policy(topology.ANALYTICS))
-    await swept(bridge, lambda table: not any(each.failure for each in table.cells), seconds=60)
+    await swept(bridge, lambda table: not any(each.failure for each in table.cells))
 
 
 def _newer(each: DiscoveryCell, found: DiscoveryStatus) -> bool:

@@ -94,7 +94,7 @@ class Sharing(Pair):
         return both
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_one_of_two_brokers_sweeps_and_the_other_when_it_is_killed(workshop: Workshop) -> None:
     pair = Sharing(workshop.bridge(up=False))
     pair.up()

@@ -25,7 +25,7 @@ from pymongo.monitoring import ServerDescriptionChangedEvent, ServerListener
 from deploy.sandbox import documentdb, topology
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
-from tests.e2e.clients import SIDES, audit_line
+from tests.e2e.clients import PATIENCE_SECONDS, SIDES, audit_line
 from tests.e2e.nosql import USER, bypassed
 
 DATABASE: Final = topology.DOCUMENTDB.name
@@ -281,7 +281,7 @@ def works(call: Callable[[], object]) -> bool:
     return True
 
 
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for what other processes do."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -63,11 +63,12 @@ class Doors(Table):
         super()._change_proxy(document)
         own = next(listener for listener in document["listeners"] if listener["name"] == DATABASE.name)
         document["listeners"] = [row for row in document["listeners"] if not row["name"].startswith("t-")]
+        slow = {row.name for row in UPSTREAM if row.reason == "HANDSHAKE_TIMEOUT"}
         for name in (*DOORS, *OWN):
             changes = {"database": name} if name in OWN else dict(DOORS[name])
             tls = {**own["tls"], "required": True} if changes.pop("sealed", False) else own["tls"]
             port = self.ports.setdefault(f"m-{name}", free_port())
-            brief = {"limits": {"handshake_seconds": HANDSHAKE_SECONDS}} if name in self.servers else {}
+            brief = {"limits": {"handshake_seconds": HANDSHAKE_SECONDS}} if name in slow else {}
             door = {**own, "name": f"m-{name}", "address": f"127.0.0.1:{port}", "workload": APP_WORKLOAD, "tls": tls}
             document["listeners"].append({**door, "db_user": USER, **brief, **changes})
 

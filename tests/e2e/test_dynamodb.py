@@ -19,7 +19,7 @@ from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
-from tests.e2e.clients import audit_line
+from tests.e2e.clients import PROGRAM_SECONDS, audit_line
 from tests.e2e.http_clients import USER, dummy_session
 from tests.e2e.roles import refused
 
@@ -76,7 +76,12 @@ def test_the_endpoints_variable_is_all_a_user_types(http_bridge: Bridge) -> None
         "AWS_SECRET_ACCESS_KEY": "anything",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
+        check=False,
     )
     assert done.stdout.strip() == "3", done.stderr[-2000:]
 

@@ -75,7 +75,7 @@ def doors(http_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def client(bridge: Bridge, url: str, *, certificate: str = "", **more: Any) -> Any:
     """boto3's, by https with the mesh's CA."""
     files = (bridge.file(f"{certificate}.crt"), bridge.file(f"{certificate}.key")) if certificate else None
-    settings = Config(retries={"total_max_attempts": 1}, client_cert=files, connect_timeout=5, read_timeout=10)
+    settings = Config(retries={"total_max_attempts": 1}, client_cert=files, connect_timeout=30, read_timeout=60)
     return boto3.session.Session(aws_access_key_id=USER, aws_secret_access_key="anything").client(
         "dynamodb",
         endpoint_url=url,
@@ -215,7 +215,7 @@ def test_lasting_throttling_is_said_so_that_sdks_slow_down(doors: Bridge) -> Non
         tables = session.client(
             "dynamodb",
             endpoint_url=f"http://127.0.0.1:{doors.ports['tables']}",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=60),
         )
         assert refused(lambda: tables.scan(TableName="orders")) == "ThrottlingException"
     finally:

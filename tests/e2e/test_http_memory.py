@@ -95,7 +95,7 @@ async def move(port: int, up_bytes: int, down_bytes: int) -> tuple[int, int]:
     return received, got
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_memory_stays_bounded_while_50_clients_move_100_megabytes_each_way(bulk_bridge: Bridge) -> None:
     port = bulk_bridge.ports[DATABASE]
     assert await move(port, 1000, 1000) == (1000, 1000)

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
-from tests.e2e.clients import run
+from tests.e2e.clients import PROGRAM_SECONDS, run
 from tests.e2e.conftest import missing
 from tests.e2e.http_clients import USER
 
@@ -47,7 +47,12 @@ def aws(program: Path, bridge: Bridge, *arguments: str, user: str = USER) -> sub
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
     return subprocess.run(
-        [str(program), *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [str(program), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
+        check=False,
     )
 
 
@@ -86,7 +91,7 @@ def curl(bridge: Bridge, database: str, path: str, *more: str, user: str = USER)
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PROGRAM_SECONDS,
         check=True,
     )
     document, _, status = done.stdout.rpartition("\n")

@@ -18,9 +18,8 @@ from tests.e2e.load import app, enter, state, until
 
 CLIENTS: Final = 500
 RATE: Final = 50
-HANDSHAKE_SECONDS: Final = 30
-
-pytestmark = pytest.mark.timeout(180)
+HANDSHAKE_SECONDS: Final = 120
+"""No login may come near it, on a machine however busy."""
 
 
 def limited(**limits: float) -> Change:
@@ -100,22 +99,22 @@ async def test_a_reconnect_storm_meets_the_rate_and_not_the_database(
 
 async def test_connections_are_bounded_and_a_pool_may_replace_one(workshop: Workshop) -> None:
     """The sixth of five waits a moment: it gets in when one leaves, and a native refusal when none does."""
-    change = limited(max_connections=5, wait_seconds=1)
+    change = limited(max_connections=5, wait_seconds=4)
     bridge = await asyncio.to_thread(workshop.bridge, change_proxy=change)
     dsn = app(bridge)
     held = [await psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in range(5)]
     try:
-        with pytest.raises(psycopg.OperationalError, match=r"has 5 connections .*retry in 2 s"):
+        with pytest.raises(psycopg.OperationalError, match=r"has 5 connections .*retry in 5 s"):
             await psycopg.AsyncConnection.connect(dsn)
         async with asyncio.TaskGroup() as group:
             sixth = group.create_task(psycopg.AsyncConnection.connect(dsn, autocommit=True))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # on a busy machine it has not come yet, and need not wait
             await held.pop().close()
         held.append(sixth.result())
         # A query that is cancelled needs a connection of its own, and no place.
-        running = asyncio.ensure_future(held[0].execute("select pg_sleep(20)"))  # noqa: TID251 - it fails by intent
-        await asyncio.sleep(0.3)
-        await held[0].cancel_safe(timeout=10)
+        running = asyncio.ensure_future(held[0].execute("select pg_sleep(60)"))  # noqa: TID251 - it fails by intent
+        await asyncio.sleep(1.0)  # by then the server has it
+        await held[0].cancel_safe(timeout=30)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
     finally:

@@ -22,7 +22,7 @@ from deploy.sandbox import MissingEngine, Sandbox
 from deploy.sandbox.bridge import APP_WORKLOAD, PROXY_ID, Document
 from deploy.sandbox.commands import free_port
 from deploy.sandbox.world import World
-from tests.e2e.clients import SIDES, audit_line, run
+from tests.e2e.clients import PATIENCE_SECONDS, SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, missing
 from tests.e2e.mysql_bridge import DATABASE, GREETS_AS, MysqlBridge, rows, version_of
 from tests.e2e.test_readme import example
@@ -227,7 +227,7 @@ def test_a_version_of_the_listeners_own(my: MysqlBridge) -> None:
 
 def probe(port: int) -> bytes:
     """Connect, read the greeting, leave: what load balancers do."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
         return connection.recv(4096)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import ssl
 import struct
@@ -18,12 +17,13 @@ import pytest
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import PROXY_ID
 from deploy.sandbox.world import World
-from tests.e2e.arrangement import HANDSHAKE_SECONDS, NARROW_CONNECTIONS
-from tests.e2e.clients import audit_line
+from tests.e2e.arrangement import GRACE_SECONDS, HANDSHAKE_SECONDS, NARROW_CONNECTIONS
+from tests.e2e.clients import PATIENCE_SECONDS, audit_line
 from tests.e2e.conftest import Leaks, assert_kept_secrets
 from tests.e2e.table import Kind, Table, leaving
 from tests.support import mysql_bytes as my
 from tests.support.hostile_postgres import says_nothing
+from tests.support.noise import noise
 from tests.support.raw_mysql import MysqlClient, attempt, first_error
 
 DATABASE: Final = topology.RDS_MARIADB.name
@@ -34,8 +34,6 @@ KIND: Final = Kind(
     verified={},
     listener={"mysql": {"server_version": "8.0.36"}},
 )
-GRACE_SECONDS: Final = 1.5
-"""Beyond the deadline: for a busy machine."""
 RSS_GROWTH_BYTES: Final = 40 * 1024 * 1024
 LOGIN: Final = my.packet(my.response(f"app@{DATABASE}", schema="app", attributes=b"\x02os\x05Linux"), 1)
 CHANGE_USER: Final = b"\x11readonly\0\0app\0\x2d\0mysql_native_password\0"
@@ -62,7 +60,7 @@ def canary(table: Table) -> Iterator[MysqlClient]:
         memory, files = table.bridge.proxy.resident_bytes(), table.bridge.proxy.open_files()
         yield client
         assert table.bridge.proxy.resident_bytes() - memory < RSS_GROWTH_BYTES
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while table.bridge.proxy.open_files() > files:
             assert time.monotonic() < deadline, "connections were left open"
             time.sleep(0.05)
@@ -191,7 +189,7 @@ def test_every_prefix_of_a_login_is_closed(table: Table) -> None:
     """Half-closed at each offset."""
 
     def cut(length: int) -> bytes:
-        with MysqlClient(table.port("brief"), seconds=HANDSHAKE_SECONDS + GRACE_SECONDS + 3) as client:
+        with MysqlClient(table.port("brief"), seconds=HANDSHAKE_SECONDS + GRACE_SECONDS) as client:
             client.packet()
             return client.send(LOGIN[:length]).half_close().read_to_end()
 
@@ -201,9 +199,9 @@ def test_every_prefix_of_a_login_is_closed(table: Table) -> None:
 
 
 def test_garbage_is_closed_within_the_deadline(table: Table) -> None:
-    def shout(_: int) -> None:
-        with MysqlClient(table.port("brief"), seconds=HANDSHAKE_SECONDS + GRACE_SECONDS + 3) as client:
-            client.send(os.urandom(2000)).read_to_end()
+    def shout(number: int) -> None:
+        with MysqlClient(table.port("brief"), seconds=HANDSHAKE_SECONDS + GRACE_SECONDS) as client:
+            client.send(noise(2000, number)).read_to_end()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(shout, range(64)))
@@ -213,7 +211,7 @@ def test_a_slow_client_is_told_off_at_the_deadline(table: Table) -> None:
     started = time.monotonic()
     with MysqlClient(table.port("brief")) as client:
         client.packet()
-        client.drip(LOGIN, every=0.3)
+        client.drip(LOGIN, every=0.5)
         refusal = client.mysql_error()
     assert time.monotonic() - started < HANDSHAKE_SECONDS + GRACE_SECONDS
     assert refusal is not None
@@ -221,9 +219,10 @@ def test_a_slow_client_is_told_off_at_the_deadline(table: Table) -> None:
 
 
 def test_two_hundred_slow_lorises_do_not_keep_others_out(table: Table) -> None:
+    assert attempt(table.port("names"), f"app@{DATABASE}") is None  # the proxy has the grant from now on
     lorises = [MysqlClient(table.port("brief")).send(LOGIN[:9]) for _ in range(200)]
     try:
-        assert attempt(table.port("brief"), f"app@{DATABASE}", seconds=HANDSHAKE_SECONDS + GRACE_SECONDS) is None
+        assert attempt(table.port("brief"), f"app@{DATABASE}") is None
         for loris in lorises:
             refusal = first_error(loris.read_to_end())
             assert refusal is not None
@@ -254,9 +253,9 @@ def test_a_client_that_never_reads_is_not_buffered_for(table: Table) -> None:
 
 def test_a_client_that_floods_during_its_login_is_not_buffered_for(table: Table) -> None:
     before = table.bridge.proxy.resident_bytes()
-    with MysqlClient(table.port("brief"), seconds=0.5) as client:
+    with MysqlClient(table.port("brief")) as client:
         client.packet()
-        client.send(my.packet(my.response("app@says-nothing"), 1))
+        client.send(my.packet(my.response("app@says-nothing"), 1)).socket.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             for _ in range(1000):
                 client.send(bytes(65536))
@@ -292,7 +291,9 @@ def test_no_way_of_writing_it_changes_the_user(table: Table, pieces: list[bytes]
         answer = client.read_to_end()
     end = audit_line(table.bridge, "proxy", after=written, event="session.end")
     assert (end["reason"], end["db_user"]) == ("FEATURE_REFUSED", "app")
-    assert b"COM_CHANGE_USER is refused" in answer
+    # Numbered otherwise it is no command but a part of a file, which nobody may send here either.
+    refused = b"LOCAL INFILE" if pieces[0][3:4] == b"\x07" else b"COM_CHANGE_USER"
+    assert refused + b" is refused" in answer
 
 
 def test_a_change_of_user_sent_before_the_login_is_over_is_refused_too(table: Table) -> None:
@@ -332,10 +333,11 @@ def test_packets_that_make_no_sense_are_the_servers_to_refuse(table: Table) -> N
 
 def test_too_many_connections_is_1040_and_ends_when_one_leaves(table: Table) -> None:
     port = table.port("narrow")
-    held = [MysqlClient(port) for _ in range(NARROW_CONNECTIONS)]
+    held = []
     try:
-        for client in held:
-            assert client.enter(f"app@{DATABASE}") is None
+        for _ in range(NARROW_CONNECTIONS):
+            held.append(MysqlClient(port))
+            assert held[-1].enter(f"app@{DATABASE}") is None
         refusal = attempt(port, "app")
         assert refusal is not None
         assert (refusal.number, refusal.sequence) == (1040, 0)

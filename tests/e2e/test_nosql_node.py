@@ -13,7 +13,7 @@ import pytest
 from deploy.sandbox import documentdb, topology
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
-from tests.e2e.clients import SIDES, environment, run
+from tests.e2e.clients import PROGRAM_SECONDS, SIDES, environment, run
 from tests.e2e.conftest import missing
 from tests.e2e.cql import Neighbours
 
@@ -76,6 +76,6 @@ def test_mongodb_finds_the_new_primary(nosql_bridge: Bridge, nosql_world: World,
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
         documentdb.fail_over(nosql_world, restart=restart)
-        said, complaints = program.communicate("go\n", timeout=60)
+        said, complaints = program.communicate("go\n", timeout=PROGRAM_SECONDS)
     assert program.returncode == 0, complaints[-3000:]
     assert set(json.loads(said)["dialled"]) == {f"127.0.0.1:{port}"}

@@ -18,7 +18,10 @@ import pytest
 from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
+from tests.e2e.arrangement import GRACE_SECONDS
+from tests.e2e.clients import PATIENCE_SECONDS
 from tests.e2e.conftest import Workshop
+from tests.e2e.table import established
 from tests.support.forwarder import Forwarder
 from tests.support.raw_postgres import NativeError, RawClient, attempt, query
 
@@ -39,14 +42,14 @@ def plain(bridge: Bridge) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(f"{where} user=app dbname=app", autocommit=True)
 
 
-def refusal(bridge: Bridge, *, user: str = "app", seconds: float = HANDSHAKE_SECONDS + 2) -> NativeError:
+def refusal(bridge: Bridge, *, user: str = "app", seconds: float = HANDSHAKE_SECONDS + GRACE_SECONDS) -> NativeError:
     """What a login is told that must not get in, in time."""
     error = attempt(bridge.ports["app"], user=user, seconds=seconds)
     assert error is not None, "it was let in"
     return error
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for something that will come true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -118,12 +121,12 @@ class TestDrain:
         time.sleep(0.2)
         bridge.proxy.send(signal.SIGTERM)
         eventually(lambda: not bridge.proxy.ready())
-        eventually(lambda: not let_in(bridge), seconds=2)
+        eventually(lambda: not let_in(bridge))
         running.join()
         assert session.execute("select 'finished'").fetchone() == ("finished",)
         session.close()
         assert bridge.proxy.process is not None
-        assert bridge.proxy.process.wait(5) == 0
+        assert bridge.proxy.process.wait(PATIENCE_SECONDS) == 0
 
     def test_who_is_still_there_at_the_limit_gets_postgres_goodbye(self, workshop: Workshop) -> None:
         bridge = workshop.bridge(change_proxy=brief)
@@ -138,7 +141,7 @@ class TestDrain:
             assert "shutting down" in goodbye.text
             busy.read_to_end()
         assert bridge.proxy.process is not None
-        assert bridge.proxy.process.wait(10) == 0
+        assert bridge.proxy.process.wait(PATIENCE_SECONDS) == 0
         ends = [line for line in bridge.audit("proxy") if line["event"] == "session.end"]
         assert {line["reason"] for line in ends} == {"DRAINING"}
 
@@ -146,7 +149,7 @@ class TestDrain:
         bridge = workshop.bridge(change_proxy=lambda document: document.update(drain={"seconds": 0.3}))
         with RawClient(bridge.ports["app"]) as client:
             client.send(b"\0\0\0\x40")
-            time.sleep(0.2)
+            eventually(lambda: established(bridge.ports["app"]) == 1)  # the proxy's, and no longer the kernel's alone
             bridge.proxy.send(signal.SIGTERM)
             error = client.error()
         assert error is not None

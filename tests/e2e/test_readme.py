@@ -16,7 +16,7 @@ from broker.settings import load as load_broker
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
 from proxy.settings import load as load_proxy
-from tests.e2e.clients import environment, run
+from tests.e2e.clients import PROGRAM_SECONDS, environment, run
 from tollbridge.process.settings import Loaded
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_the_check_example_walks_the_whole_way(bridge: Bridge) -> None:
     """`tollbridge-proxy check`, as shown, ends with the query."""
     command = here(example("check"), bridge).replace("tollbridge-proxy", f"{sys.executable} -m proxy")
     answer = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
+        ["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PROGRAM_SECONDS
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "select 1" in answer.stdout

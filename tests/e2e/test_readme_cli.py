@@ -19,7 +19,7 @@ from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge
 from deploy.sandbox.world import World
 from tests.e2e.arrangement import MISTAKES
-from tests.e2e.clients import environment
+from tests.e2e.clients import PROGRAM_SECONDS, environment
 from tests.e2e.test_cli import DOCUMENT
 from tests.e2e.test_readme import example
 
@@ -52,7 +52,7 @@ def transcript(block: str, directory: Path, names: dict[str, str]) -> str:
             env={**environment(), "PYTHONPATH": ":".join(sys.path), **names},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PROGRAM_SECONDS,
         )
         said.append(f"{line}\n{answer.stdout}{answer.stderr}")
     return "".join(said)

@@ -17,8 +17,9 @@ import redis
 
 from deploy.sandbox import MissingEngine, Sandbox
 from deploy.sandbox.bridge import Bridge
+from deploy.sandbox.commands import free_port
 from deploy.sandbox.world import World
-from tests.e2e.clients import SIDES, audit_line, run
+from tests.e2e.clients import PATIENCE_SECONDS, SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, assert_kept_secrets, missing
 from tests.e2e.test_readme import example
 
@@ -41,11 +42,6 @@ def more_doors(document: dict[str, Any]) -> None:
         del document["listeners"][-1][key]
 
 
-def _port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 PORTS: Final = {"brief": 0, "names": 0}
 
 
@@ -66,7 +62,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def cache_bridge(caches: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     """Broker and proxy before them."""
-    PORTS.update({name: _port() for name in PORTS})
+    PORTS.update({name: free_port() for name in PORTS})
     with Bridge(caches, tmp_path_factory.mktemp("bridge") / "bridge", change_proxy=more_doors) as bridge:
         bridge.ports.update(PORTS)
         yield bridge
@@ -98,7 +94,7 @@ def peak_kilobytes(bridge: Bridge) -> int:
 def logins_seen(world: World) -> int:
     """AUTHs that the server has heard, from its own statistics."""
     command = ["redis-cli", *world.database("cache").superuser_dsn.split(), "info", "commandstats"]
-    stats = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    stats = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
     line = next((line for line in stats.splitlines() if line.startswith("cmdstat_auth:")), "calls=0,")
     return int(line.split("calls=")[1].split(",")[0])
 
@@ -143,7 +139,7 @@ def test_redis_py_does_everything_it_does(cache_bridge: Bridge, side: str) -> No
         r.delete("q")
         timer = threading.Timer(0.2, lambda: client(cache_bridge).rpush("q", "late"))
         timer.start()
-        assert r.blpop(["q"], timeout=5) is not None
+        assert r.blpop(["q"], timeout=PATIENCE_SECONDS) is not None
         timer.join()
 
 
@@ -157,20 +153,23 @@ def test_a_pipeline_of_a_thousand_takes_one_round_trip_or_so(cache_bridge: Bridg
             r.ping()
         one = (time.monotonic() - started) / 100
         with r.pipeline(transaction=False) as pipeline:
-            for _ in range(1000):
-                pipeline.ping()
-            started = time.monotonic()
-            pipeline.execute()
-            assert time.monotonic() - started < 300 * one
+            took = []
+            for _ in range(5):  # the machine may do something else in the midst of one
+                for _ in range(1000):
+                    pipeline.ping()
+                started = time.monotonic()
+                pipeline.execute()
+                took.append(time.monotonic() - started)
+            assert min(took) < 300 * one
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_subscribers_hear(cache_bridge: Bridge, protocol: int) -> None:
     with client(cache_bridge, protocol=protocol) as r, r.pubsub(ignore_subscribe_messages=True) as subscriber:
         subscriber.subscribe("news")
-        subscriber.get_message(timeout=1)
-        client(cache_bridge).publish("news", "hello")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while client(cache_bridge).publish("news", "hello") == 0:  # the server has not heard of the subscriber
+            assert time.monotonic() < deadline
         while (message := subscriber.get_message(timeout=1)) is None:
             assert time.monotonic() < deadline
         assert message["data"] == b"hello"
@@ -251,7 +250,7 @@ def test_sessions_renew_their_logins_unseen(cache_bridge: Bridge, caches: World)
                 connection.send_command("BLPOP", "nothing", "0.2")
                 assert connection.read_response() is None
             client(cache_bridge).publish("still", "here")
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE_SECONDS
             while (message := subscriber.get_message(timeout=1)) is None:
                 assert time.monotonic() < deadline
             assert message["data"] == b"here"
@@ -283,7 +282,7 @@ def test_what_passes_no_safe_point_is_cut_and_counted(cache_bridge: Bridge) -> N
             assert heard.rpartition(b"-ERR tollbridge: ")[2].startswith(b"the login was at its limit of 5 s"), heard
             assert b"unknown command" not in heard
             assert b"WRONGPASS" not in heard
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         ended = [line for line in cache_bridge.audit("proxy")[audited:] if line.get("reason") == "SESSION_TOO_LONG"]
         if len(ended) == len(socks):

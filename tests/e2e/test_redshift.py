@@ -23,7 +23,7 @@ from deploy.sandbox import MissingEngine, Sandbox, topology
 from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
-from tests.e2e.clients import audit_line, connection_string
+from tests.e2e.clients import PATIENCE_SECONDS, audit_line, connection_string
 from tests.e2e.conftest import missing
 
 CLUSTER, WORKGROUP = topology.REDSHIFT.name, topology.REDSHIFT_SERVERLESS.name
@@ -253,7 +253,7 @@ def test_a_password_that_redshift_no_longer_takes_costs_a_moment(warehouses: War
     warehouses.control.expire_database_users()
     warehouses.control.reset_counters()
     assert "refused a valid credential for 'readonly'. Likely causes: (1)" in refused(dsn)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             assert who(dsn) == ("IAM:readonly", "readonly")

@@ -15,7 +15,7 @@ from broker.registry.store import DATABASES, Change
 from deploy.sandbox import topology
 from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
-from tests.e2e.clients import psql
+from tests.e2e.clients import audit_line, psql
 from tests.e2e.conftest import Workshop
 from tests.e2e.load import app, enter, refusal, state, until
 from tests.e2e.registering import (
@@ -273,8 +273,7 @@ async def test_a_document_that_takes_a_static_databases_name_gets_none_of_its_lo
         control.reset_counters()
         assert await enter(login(bridge, "mtls", "app@analytics")) == "app"
         assert set(control.counters().assume_role) <= {topology.ANALYTICS_ROLE_ARN}
-        where = [line["database"] for line in bridge.audit("proxy") if line["event"] == "session.start"]
-        assert where[-1] == "analytics"
+        assert audit_line(bridge, "proxy", event="session.start", database="analytics")
 
 
 async def test_a_label_outside_the_rules_lets_nobody_in(bridge: Bridge) -> None:

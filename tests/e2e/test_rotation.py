@@ -86,7 +86,7 @@ class Mesh:
     async def wait_until_shown(self, name: str, port: str, alpn: str) -> None:
         """Until whoever listens there shows the certificate in the file."""
         wanted = certificate_in(self.bridge.file(f"{name}.crt"))
-        for _ in range(100):
+        for _ in range(600):
             if await asyncio.to_thread(shown_certificate, self.bridge.ports[port], alpn) == wanted:
                 return
             await asyncio.sleep(0.1)
@@ -136,7 +136,7 @@ def shown_certificate(port: int, alpn: str) -> bytes | None:
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols([alpn])
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         return connection.getpeercert(binary_form=True)

@@ -19,6 +19,7 @@ from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.load import (
     LOGIN_SECONDS,
+    REFUSAL_SECONDS,
     crowd,
     decisions,
     enter,
@@ -33,11 +34,9 @@ from tests.e2e.load import (
 
 LOGINS: Final = 1000
 WORKLOADS: Final = 50
-REFUSAL_SECONDS: Final = 7.5
-"""The shortest time for which the broker remembers a refusal that somebody must fix."""
 ROLES: Final = ("throttle", "error500", "throttled-long", "slow", "hanging")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -179,5 +178,5 @@ async def test_while_sts_hangs_logins_end_in_an_error_and_other_databases_stay_o
     calls = assumed(aws, role("hanging"))
     assert calls <= 4
     aws.clear_faults()
-    recovered = await until_let_in(mtls(bridge, "app@hanging", "worker-00"), seconds=30)
+    recovered = await until_let_in(mtls(bridge, "app@hanging", "worker-00"))
     state(capsys, f"errors after {max(logins.seconds):.1f} s, {calls} calls, recovered {recovered:.1f} s later")

@@ -25,6 +25,7 @@ from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.daemon import REPOSITORY, Daemon
 from deploy.sandbox.world import World
+from tests.e2e.clients import PROGRAM_SECONDS
 from tests.e2e.load import app, enter, issue_workloads, make_role, mtls, refusal, role, until_let_in, with_roles
 from tests.e2e.tap import Tap
 from tests.support.raw_postgres import RawClient, startup
@@ -202,7 +203,9 @@ def tools(bridge: Bridge) -> str:
     ):
         arguments = [sys.executable, "-m", package, *command, "--config", bridge.file(f"{package}.yaml")]
         environment = dict(bridge.broker.environment if package == "broker" else bridge.proxy.environment)
-        done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=30)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=PROGRAM_SECONDS
+        )
         said += f"{command} {done.stdout} {done.stderr}\n"
     return said
 

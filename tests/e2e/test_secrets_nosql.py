@@ -22,6 +22,7 @@ from deploy.sandbox.commands import free_port
 from deploy.sandbox.control import Control
 from deploy.sandbox.daemon import REPOSITORY
 from deploy.sandbox.world import World
+from tests.e2e.clients import PROGRAM_SECONDS
 from tests.e2e.nosql import POWERLESS, READER, USER
 from tests.e2e.table import MISTAKES
 from tests.e2e.tap import Tap
@@ -172,7 +173,9 @@ def tools(bridge: Bridge) -> str:
         arguments = [sys.executable, "-m", "proxy", "check", name, "--config", bridge.file("proxy.yaml")]
         arguments += ["--db-user", USER, "--workload", APP_WORKLOAD]
         environment = dict(bridge.proxy.environment)
-        done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=30)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=PROGRAM_SECONDS
+        )
         said += f"{name} {done.stdout} {done.stderr}\n"
     return said
 

@@ -22,7 +22,7 @@ from deploy.sandbox.commands import free_port
 from deploy.sandbox.control import Control
 from deploy.sandbox.daemon import REPOSITORY
 from deploy.sandbox.world import World
-from tests.e2e.clients import connection_string
+from tests.e2e.clients import PROGRAM_SECONDS, connection_string
 from tests.e2e.table import MISTAKES
 from tests.e2e.tap import Tap
 from tests.e2e.test_secrets import ISSUE, Evidence, pages, pieces, process_of, search, talkative
@@ -194,7 +194,9 @@ def tools(bridge: Bridge) -> str:
     for name in (*PRODUCTS, "my-no-trust", "re-no-connect"):
         arguments = [sys.executable, "-m", "proxy", "check", name, "--config", bridge.file("proxy.yaml")]
         environment = dict(bridge.proxy.environment)
-        done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=30)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, env=environment, cwd=REPOSITORY, timeout=PROGRAM_SECONDS
+        )
         said += f"{name} {done.stdout} {done.stderr}\n"
     return said
 

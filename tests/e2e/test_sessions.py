@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from deploy.sandbox.bridge import Bridge, Document
 from deploy.sandbox.control import Control
 from deploy.sandbox.world import World
 from tests.e2e.load import (
+    REFUSAL_SECONDS,
     crowd,
     decisions,
     enter,
@@ -127,19 +129,21 @@ async def test_a_role_that_is_gone_refuses_until_it_is_back_and_disturbs_nobody(
     accounts.delete_role(role("gone"))
     aws.reset_counters()
     async with traffic(lambda: mtls(bridge)) as others:
+        began = time.monotonic()
         told = await refusal(door)
         assert role("gone") in told
         assert "trust policy" in told
         for _ in range(10):
             await refusal(door)
-        assert aws.counters().assume_role[role("gone")] == 1
+        took = time.monotonic() - began
+        assert 1 <= aws.counters().assume_role[role("gone")] <= 1 + took // REFUSAL_SECONDS
         assert sts_calls(aws)[1] == 1
         accounts.create_role(
             role("gone"),
             trust=broker_trust_policy(topology.EXAMPLE_EXTERNAL_ID),
             permissions=rds_policy(topology.RDS_POSTGRES),
         )
-        await until_let_in(door, seconds=20)
+        await until_let_in(door)
     assert others.failures == []
 
 
@@ -159,7 +163,7 @@ async def test_sessions_are_renewed_again_and_again_and_no_login_fails(
     aws.reset_counters()
     door = mtls(bridge, "app@renewed")
     async with traffic(lambda: door, lambda: door) as logins:
-        await until(lambda: aws.counters().assume_role.get(role("renewed"), 0) >= 4, seconds=25)
+        await until(lambda: aws.counters().assume_role.get(role("renewed"), 0) >= 4)
     assert logins.failures == []
     assert len({line["access_key_id"] for line in decisions(bridge, database="renewed")}) >= 3
     assert sts_calls(aws)[1] == 0, "a renewal needs no check"
@@ -214,7 +218,7 @@ async def test_a_credential_ends_with_its_session_of_a_quarter_of_an_hour(bridge
         for line in lines
     ]
     assert len(lives) == 2
-    assert all(890 < life <= 900.5 for life in lives), lives
+    assert all(850 < life <= 900.5 for life in lives), lives
 
 
 async def test_the_brokers_own_account_is_entered_with_its_own_keys(bridge: Bridge, aws: Control, world: World) -> None:

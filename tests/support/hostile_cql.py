@@ -6,7 +6,6 @@ Run them with `hostile_postgres.HostileServer`.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
@@ -15,6 +14,7 @@ from typing import Final
 
 from tests.support import cql
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
+from tests.support.noise import noise
 
 
 def start_tls(peer: Peer) -> None:
@@ -96,7 +96,7 @@ def speaks_first(peer: Peer) -> None:
 
 def garbage_at_once(peer: Peer) -> None:
     """Random bytes; two that begin no record of TLS, which would be waited for."""
-    peer.send(b"\xff\xff" + os.urandom(4096))
+    peer.send(b"\xff\xff" + noise(4096))
     peer.linger()
 
 

@@ -6,7 +6,6 @@ Each takes one request whole (its length is known from Content-Length) before it
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import ssl
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
+from tests.support.noise import noise
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 MARK_BYTES: Final = MARK.encode()
@@ -172,7 +172,7 @@ PLAIN: Final[dict[str, Behaviour]] = {
 """Servers that never get far enough to be shown a signature."""
 
 BROKEN: Final[dict[str, Behaviour]] = {
-    "garbage-in-tls": answers(b"\xff" + os.urandom(4096)),
+    "garbage-in-tls": answers(b"\xff" + noise(4096)),
     "another-protocol": answers(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     "http-0-9": answers(b'{"bare":"document"}', close=True),
     "http-2": answers(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)),

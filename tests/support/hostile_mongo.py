@@ -6,7 +6,6 @@ Run them with `hostile_postgres.HostileServer`.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
@@ -24,6 +23,7 @@ from tests.support.hostile_cql import (
     start_tls,
 )
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
+from tests.support.noise import noise
 
 FOREIGN_HOSTS: Final = {
     "another-service": "sts.evil.example",
@@ -179,7 +179,7 @@ PLAIN: Final[dict[str, Behaviour]] = {
 """Servers that never get far enough to be shown a credential."""
 
 UNASKED: Final[dict[str, Behaviour]] = {
-    "garbage-in-tls": _greets_with(lambda _id: os.urandom(4096)),
+    "garbage-in-tls": _greets_with(lambda _id: noise(4096)),
     "another-question": _greets_with(lambda number: mongo.op_msg(mongo.hello_answer(), to=number + 1)),
     "negative-length": _greets_with(lambda _id: b"\xfb\xff\xff\xff" + b"\0" * 60),
     "oversized-message": _greets_with(lambda number: struct.pack("<iiii", 0x7FFFFFFF, 1, number, 2013)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
@@ -11,6 +10,7 @@ from typing import Final
 
 from tests.support import mysql_bytes as my
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
+from tests.support.noise import noise
 
 VERSION: Final = "8.0.99-hostile"
 SSL_REQUEST_BYTES: Final = 36
@@ -91,7 +91,7 @@ def no_tls(peer: Peer) -> None:
 
 def garbage_at_once(peer: Peer) -> None:
     """Another protocol."""
-    peer.send(b"SSH-2.0-OpenSSH_9.2\r\n" + os.urandom(4096))
+    peer.send(b"SSH-2.0-OpenSSH_9.2\r\n" + noise(4096))
     peer.linger()
 
 
@@ -132,7 +132,7 @@ def only_tls(peer: Peer) -> None:
 def garbage_in_tls(peer: Peer) -> None:
     """A good handshake, then random bytes that begin with a length of 16 MiB."""
     take_response(peer)
-    peer.send(b"\xff\xff\xff" + os.urandom(4096))
+    peer.send(b"\xff\xff\xff" + noise(4096))
     peer.linger()
 
 

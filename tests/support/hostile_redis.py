@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
 from typing import Final
 
 from tests.support.hostile_postgres import MARK, Behaviour, Peer, closes_at_once, says_nothing
+from tests.support.noise import noise
 
 COMMAND_BYTES: Final = 9
 """`*3\\r\\n$4\\r\\n` of an AUTH: the head of what a proxy says first."""
@@ -61,7 +61,7 @@ def asks_at_once(peer: Peer) -> None:
 
 def garbage_at_once(peer: Peer) -> None:
     """Random bytes; two that begin no record of TLS, which would be waited for."""
-    peer.send(b"\xff\xff" + os.urandom(4096))
+    peer.send(b"\xff\xff" + noise(4096))
     peer.linger()
 
 

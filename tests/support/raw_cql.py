@@ -57,7 +57,7 @@ class CqlClient(RawClient):
         return self.request(cql.plain(user, stream=9))
 
 
-def attempt(port: int, user: str, *, seconds: float = 10.0) -> tuple[int, str] | None:
+def attempt(port: int, user: str, *, seconds: float = 30.0) -> tuple[int, str] | None:
     """Log in in plaintext, ask something, and leave: None when let in, else the error."""
     with CqlClient(port, seconds=seconds) as client:
         answer = client.enter(user)

@@ -26,7 +26,7 @@ class MongoClient(RawClient):
         return mongo.read(answer)
 
 
-def attempt(port: int, *, seconds: float = 10.0) -> tuple[int, str] | None:
+def attempt(port: int, *, seconds: float = 30.0) -> tuple[int, str] | None:
     """Say hello in plaintext, ask something, and leave: None when let in, else the error."""
     with MongoClient(port, seconds=seconds) as client:
         answer = client.request("hello")

@@ -82,7 +82,7 @@ class MysqlClient(RawClient):
 
 
 def attempt(
-    port: int, user: str, *, flags: int = my.CLIENT, schema: str | None = None, seconds: float = 10.0
+    port: int, user: str, *, flags: int = my.CLIENT, schema: str | None = None, seconds: float = 30.0
 ) -> NativeError | None:
     """Log in in plaintext, and leave: None when let in."""
     with MysqlClient(port, seconds=seconds) as client:

@@ -86,7 +86,7 @@ def first_error(answer: bytes) -> NativeError | None:
 class RawClient:
     """One connection. Every wait ends within `seconds` of its beginning, in a TimeoutError."""
 
-    def __init__(self, where: int | Path, *, seconds: float = 10.0) -> None:
+    def __init__(self, where: int | Path, *, seconds: float = 30.0) -> None:
         """`where`: a port of 127.0.0.1, or a unix socket."""
         self.seconds = seconds
         if isinstance(where, Path):
@@ -216,7 +216,7 @@ class RawClient:
 
 
 def attempt(
-    where: int | Path, *, user: str, database: str = "app", seconds: float = 10.0, more: Mapping[str, str] = NOTHING
+    where: int | Path, *, user: str, database: str = "app", seconds: float = 30.0, more: Mapping[str, str] = NOTHING
 ) -> NativeError | None:
     """Log in in plaintext, and leave: None when let in, else the refusal. Raises EOFError when closed without one.
 

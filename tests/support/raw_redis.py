@@ -30,7 +30,7 @@ class RedisClient(RawClient):
         return line
 
 
-def attempt(port: int, user: str, *, seconds: float = 10.0) -> str | None:
+def attempt(port: int, user: str, *, seconds: float = 30.0) -> str | None:
     """AUTH and PING in plaintext, and leave: None when let in, else the error line without its dash."""
     with RedisClient(port, seconds=seconds) as client:
         answer = client.say("AUTH", user, "any password")

@@ -9,17 +9,18 @@ from pathlib import Path
 _ESTABLISHED = "01"
 
 
-def connections(pid: int, port: int) -> int:
-    """How many a process has to a port."""
-    return sum(number == port for _, number in _ends(pid))
+def connections(pid: int, port: int) -> set[int]:
+    """Its own ports of those that a process has to a port: a set, so that those which end meanwhile do not count."""
+    return {own for own, (_, number) in _ends(pid) if number == port}
 
 
 def connected_to(pid: int) -> set[tuple[str, int]]:
     """Address and port at the other end of each TCP connection that a process has."""
-    return set(_ends(pid))
+    return {end for _, end in _ends(pid)}
 
 
-def _ends(pid: int) -> list[tuple[str, int]]:
+def _ends(pid: int) -> list[tuple[int, tuple[str, int]]]:
+    """Its own port, and address and port at the other end."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):  # closed since
@@ -32,5 +33,6 @@ def _ends(pid: int) -> list[tuple[str, int]]:
         if fields[9] in inodes and fields[3] == _ESTABLISHED:
             address, port = fields[2].split(":")
             host = ipaddress.IPv4Address(bytes.fromhex(address)[::-1])
-            found.append((str(host), int(port, 16)))
+            own = int(fields[1].split(":")[1], 16)
+            found.append((own, (str(host), int(port, 16))))
     return found
