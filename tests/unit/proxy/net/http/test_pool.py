@@ -38,7 +38,7 @@ async def test_a_name_that_has_moved_is_followed(ca: TestCa) -> None:
 
     async with serving(elsewhere) as server, http_stage(ca, pool=PoolLimits(age_seconds=0.3)) as stage:
         client = await stage.dial()
-        bodies = []
+        bodies: list[bytes] = []
         async with asyncio.timeout(5):
             while not bodies or bodies[-1] != b"moved":
                 await client.send(call())
