@@ -19,7 +19,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
 from broker.audit import CallCounters
-from broker.aws.errors import SDK_ERRORS, fault_of
+from broker.aws.errors import SDK_ERRORS, AwsFault, Kind, fault_of
 from broker.model import AccountSession
 from tollbridge.clock import Clock
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 WORKERS: Final = 16
 CONNECT_SECONDS: Final = 2
 READ_SECONDS: Final = 5
+
+GARBLED: Final = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+"""What the SDK's parsers trip over where an answer is not AWS's but, say, some gateway's page, empty or in HTML; and what
+whoever reads an answer finds missing in it."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Mapping[str, Any])
@@ -132,6 +136,8 @@ class AwsClients:
                 self._measure(error.response, sent_at)
             # Without its cause: the SDK's text may quote what was sent.
             raise fault_of(error) from None
+        except GARBLED as error:
+            raise AwsFault(Kind.UNAVAILABLE, type(error).__name__) from None
         finally:
             self._signing.session = None
         self._measure(answer, sent_at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from broker.audit import Counters
 from broker.aws.base import BaseKeys, read_base_keys
 from broker.aws.calls import Calls
-from broker.aws.clients import WORKERS, SkewMeter
+from broker.aws.clients import GARBLED, WORKERS, SkewMeter
 from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, no_credentials_text, refusal
 from broker.errors import BrokerError
 from broker.model import AccountSession, Hop
@@ -95,16 +95,19 @@ class BotoSts:
             answer = await self._call(region, parent, "AssumeRole", lambda sts: sts.assume_role(**params))
         except AwsFault as fault:
             raise assume_role_refusal(fault, self._described("AssumeRole", parent, region), hop) from None
-        keys, arn = answer["Credentials"], answer["AssumedRoleUser"]["Arn"]
-        return AccountSession(
-            access_key_id=keys["AccessKeyId"],
-            secret_key=Secret(keys["SecretAccessKey"]),
-            session_token=Secret(keys["SessionToken"]),
-            arn=arn,
-            account_id=_account_of(arn),
-            issued_at=self._clients.now(),
-            expires_at=keys["Expiration"].astimezone(UTC),
-        )
+        try:
+            keys, arn = answer["Credentials"], answer["AssumedRoleUser"]["Arn"]
+            return AccountSession(
+                access_key_id=keys["AccessKeyId"],
+                secret_key=Secret(keys["SecretAccessKey"]),
+                session_token=Secret(keys["SessionToken"]),
+                arn=arn,
+                account_id=_account_of(arn),
+                issued_at=self._clients.now(),
+                expires_at=keys["Expiration"].astimezone(UTC),
+            )
+        except GARBLED:
+            raise _garbled("AssumeRole", region) from None
 
     async def is_alive(self, session: AccountSession, region: str) -> bool:
         """Whether AWS still knows the session. GetCallerIdentity needs no permission, so only death refuses it."""
@@ -146,6 +149,10 @@ class BotoSts:
             answer = await self._call(self._region, signer, "GetCallerIdentity", lambda sts: sts.get_caller_identity())
         except AwsFault as fault:
             raise refusal(fault, self._described("GetCallerIdentity", signer, self._region)) from None
+        try:
+            _account_of(answer["Arn"])
+        except GARBLED:
+            raise _garbled("GetCallerIdentity", self._region) from None
         return answer["Arn"]
 
     async def _call(self, region: str, signer: AccountSession, name: str, operation: Callable[[STSClient], _R]) -> _R:
@@ -171,6 +178,13 @@ def _assume_role_params(parent: AccountSession, hop: Hop) -> AssumeRoleRequestTy
     if hop.session_policy:
         params["Policy"] = hop.session_policy
     return params
+
+
+def _garbled(operation: str, region: str) -> BrokerError:
+    """An answer that lacks what it is for. Nothing of it is repeated."""
+    return BrokerError(
+        Reason.AWS_UNAVAILABLE, f"AWS STS in {region} does not answer sts:{operation}: what came is no answer of AWS"
+    )
 
 
 def _account_of(arn: str) -> str:

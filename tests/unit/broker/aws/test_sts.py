@@ -74,6 +74,7 @@ async def test_denied_lists_every_cause_and_claims_none(aws: Aws, sts: BotoSts) 
         "service control policy",
     ):
         assert words in error.message
+    assert "check the role's name, the external ID and both sides' policies: (1)" in error.message[:300]
     assert "wrong-external-id" not in error.message
     assert error.metadata["role"] == ROLE
     assert "(1) the policy of arn:aws:iam::111111111111:role/broker has" in error.message
@@ -119,6 +120,28 @@ async def test_what_passes_is_tried_again(
     assert counters.sts.calls["AssumeRole"] == 3
     assert len(slept) == 2
     assert all(0 <= seconds <= 2 for seconds in slept)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html></html>",
+        b"<{action}Response/>",
+        b"<{action}Response><{action}Result/></{action}Response>",
+        b"<{action}Response><{action}Result><Arn>no</Arn><Credentials/></{action}Result></{action}Response>",
+    ],
+)
+async def test_an_answer_that_is_not_awss_is_no_answer(aws: Aws, sts: BotoSts, body: bytes) -> None:
+    """Some gateway's page, which must not end a broker at its start, nor be asked for by every login anew."""
+    base = await sts.base_session()
+    aws.answers = [Answer(200, body=body.replace(b"{action}", b"AssumeRole"))] * 3
+    assert (await refused(sts, base)).reason is Reason.AWS_UNAVAILABLE
+    aws.answers = [Answer(200, body=body.replace(b"{action}", b"GetCallerIdentity"))] * 3
+    with pytest.raises(BrokerError) as caught:
+        await sts.base_session()
+    assert caught.value.reason is Reason.AWS_UNAVAILABLE
+    aws.answers = []
+    assert await sts.base_session()
 
 
 async def test_attempts_are_bounded_and_the_reason_is_told(aws: Aws, sts: BotoSts, counters: Counters) -> None:
