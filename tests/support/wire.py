@@ -17,6 +17,8 @@ class Wire:
         self.link.connection_made(cast("asyncio.BaseTransport", self))
         self.written = bytearray()
         self.paused = self.closed = False
+        self.unread = 0
+        """Bytes that the peer has not taken."""
 
     def hear(self, data: bytes) -> None:
         """The peer says something."""
@@ -39,7 +41,7 @@ class Wire:
         return self.closed
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unread
 
     def pause_reading(self) -> None:
         assert not self.paused

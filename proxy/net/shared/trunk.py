@@ -11,6 +11,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import LocalFault, PeerViolation, Refused, Side
@@ -39,8 +40,11 @@ QUEUE_LIMIT: Final = 16_384
 STALL_SECONDS: Final = 5.0
 """For so long in each minute a client that does not read may hold up those whose answers come behind its own."""
 STALL_ALL_SECONDS: Final = 2 * STALL_SECONDS
-"""For so long all clients of a connection may, one behind the other; then each has STALL_LEAST_SECONDS."""
+"""For so long all clients of a connection may, one behind the other."""
 STALL_LEAST_SECONDS: Final = 0.1
+"""Then each has so long, if it reads,"""
+STALL_DEAF_SECONDS: Final = 0.02
+"""and so long if it does not: who waits behind hundreds of them already cannot go elsewhere."""
 STALL_WINDOW_SECONDS: Final = 60.0
 
 UNSENT_ALL_LIMIT: Final = 64 * 1024 * 1024
@@ -184,7 +188,11 @@ class Trunk:
             seat.window_at, seat.patience = now, STALL_SECONDS
         seat.stalled_at = now
         seconds = max(0.0, min(seat.patience, max(STALL_LEAST_SECONDS, self._patience)))
-        self._stalled[seat] = self._loop.call_later(seconds, seat.give_up)
+        if self._patience > 0:
+            self._stalled[seat] = self._loop.call_later(seconds, seat.give_up)
+        else:
+            deaf = partial(self._give_up_deaf, seat, seat.client.unsent_bytes, seconds - STALL_DEAF_SECONDS)
+            self._stalled[seat] = self._loop.call_later(min(seconds, STALL_DEAF_SECONDS), deaf)
         self.link.hold(HOLD_READER)
         if self._patience <= 0:
             self.retire()  # who comes now, or waits for nothing, need not wait behind those who are left
@@ -256,6 +264,13 @@ class Trunk:
             self._end(link.failure.as_refusal())
         else:
             self._end(Refused(Reason.UPSTREAM_CLOSED, "the connection to the server is gone"))
+
+    def _give_up_deaf(self, seat: Seat, unsent: int, seconds: float) -> None:
+        """It has had its first moment; who has read some of what was unsent has so many more seconds."""
+        if seconds > 0 and seat.client.unsent_bytes < unsent:
+            self._stalled[seat] = self._loop.call_later(seconds, seat.give_up)
+        else:
+            seat.give_up()
 
     def _make_room(self) -> None:
         if self.spare and self._wanted():

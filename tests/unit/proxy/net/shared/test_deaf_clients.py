@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from proxy.errors import Refused, Side
 from proxy.net.shared import trunk as trunks
 from proxy.net.shared.seat import UNSENT_LIMIT, Seat
 from tests.support.ca import TestCa
 from tests.support.stage import proxy_stage, until
 from tests.support.toy_shared import SharingToy, answer
+from tests.support.wire import Wire
+from tests.unit.proxy.net.shared.test_seat import seat_over, trunk_over
 from tests.unit.proxy.net.shared.test_trunk import flood, trunk_of
 from tollbridge.reasons import Reason
 
 DEAF = 12
+HUNDREDS = 300
 
 
 async def test_the_more_do_not_read_the_less_is_kept_for_each(ca: TestCa, tmp_path: Path) -> None:
@@ -64,6 +69,70 @@ async def test_many_clients_that_do_not_read_hold_up_others_no_longer_than_two(
             assert await waits.exactly(2) == b"=\n"
         await until(lambda: len(stage.log.ends) == DEAF)
         assert {end.reason for end in stage.log.ends} == {Reason.CLIENT_PROTOCOL}
+
+
+class Hands:
+    """A loop's clock, which the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Hands:
+        self._due.append((self.now + seconds, callback))
+        return self
+
+    def cancel(self) -> None:
+        """The handle's part: what it was for is over."""
+
+    def go_on(self) -> None:
+        """To what is due next."""
+        (self.now, callback), *self._due = sorted(self._due, key=lambda row: row[0])
+        callback()
+
+
+class Hall:
+    """A connection, and who stalls it one behind the other."""
+
+    def __init__(self) -> None:
+        self.trunk = trunk_over(Wire(Side.UPSTREAM))
+        self.trunk._timer.cancel()
+        self.trunk._loop = self.hands = Hands()  # type: ignore[assignment]
+
+    def stall(self, *, reads: bool = False) -> float:
+        """For so many seconds one more is waited for, who reads a little now and then or does not."""
+        wire = Wire(Side.CLIENT)
+        seat = seat_over(wire, self.trunk)
+        seat.waiting, wire.unread, began = 1, 1000, self.hands.now
+        self.trunk.stall(seat)
+        while not seat.over:
+            wire.unread -= reads
+            self.hands.go_on()
+        return self.hands.now - began
+
+
+async def test_hundreds_of_clients_that_do_not_read_hold_up_those_behind_them_for_seconds() -> None:
+    """Who waits already cannot go elsewhere. In the next minute all begins anew."""
+    hall = Hall()
+    waited = [hall.stall() for _ in range(HUNDREDS)]
+    assert waited[:2] == [trunks.STALL_SECONDS] * 2
+    assert waited[2:] == pytest.approx([trunks.STALL_DEAF_SECONDS] * (HUNDREDS - 2))
+    assert sum(waited) < trunks.STALL_ALL_SECONDS + 6.0
+    hall.hands.now += trunks.STALL_WINDOW_SECONDS
+    assert hall.stall() == trunks.STALL_SECONDS
+    hall.trunk.close(Refused(Reason.DRAINING, ""))
+
+
+async def test_among_them_one_that_reads_has_its_time() -> None:
+    """Long, as long as all have some left, and then not as long as that."""
+    hall = Hall()
+    assert [hall.stall(reads=True), hall.stall()] == [trunks.STALL_SECONDS] * 2
+    waited = [hall.stall(reads=reads) for reads in (False, True, False, True)]
+    assert waited == pytest.approx([trunks.STALL_DEAF_SECONDS, trunks.STALL_LEAST_SECONDS] * 2)
+    hall.trunk.close(Refused(Reason.DRAINING, ""))
 
 
 async def test_who_comes_need_not_wait_behind_many_who_do_not_read(
