@@ -31,8 +31,8 @@ CONNECT_SECONDS: Final = 2
 READ_SECONDS: Final = 5
 
 GARBLED: Final = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-"""What the SDK's parsers trip over where an answer is not AWS's but, say, some gateway's page, empty or in HTML; and what
-whoever reads an answer finds missing in it."""
+"""What the SDK's parsers trip over where an answer is not AWS's but, say, some gateway's page, empty or in HTML; and
+what whoever reads an answer finds missing in it."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Mapping[str, Any])
