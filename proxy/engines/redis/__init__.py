@@ -41,8 +41,9 @@ that stays subscribed, a blocking command that never returns, a MULTI that never
 
 Where the listener multiplexes, clients of one workload, user and protocol version share a connection. Each is permitted
 for itself and then hears what the shared login has heard. Only commands that are known to have one answer and no effect
-on the connection go over it; a client that says any other gets a connection of its own from there on, as above. A login
-that is shared is not renewed: another takes its place.
+on the connection go over it; a client that says any other gets a connection of its own from there on, as above. What a
+server pushes there between answers is nobody's and skipped. A login that is shared is not renewed: another takes its
+place.
 
 `wire` holds the bytes, `login` AUTH and HELLO, `handshake` the client half, `upstream` the other half and the probe,
 `session` what a login ends in, `scanner`, `fence` and `guard` a connection of its own, `shareable`, `sharing` and

@@ -109,8 +109,8 @@ class Trunks:
         raise Refused(Reason.DRAINING, "the proxy is shutting down: connect again")
 
     def make_room(self, database: str) -> None:
-        """Somebody will wait for a place at a database: of the connections there that are only kept, the one that was
-        needed last gives its own up."""
+        """Somebody will wait for a place at a database: of the connections there that are only kept, the one that has
+        been without a client for longest gives its own up."""
         spare = [trunk for trunk in self._all if trunk.spare and trunk.place.location.database == database]
         if spare:
             min(spare, key=lambda trunk: trunk.empty_at).close(UNNEEDED)
