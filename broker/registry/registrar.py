@@ -186,8 +186,9 @@ class Registrar:
             raise DocumentRefused(judged.name, judged.problems)
         self._check(caller, judged.name, judged.labels)
         displaced = self._sources.snapshot.by_name.get(judged.name)
-        if displaced is not None and displaced.origin is Origin.DISCOVERED:
-            # Dynamic beats discovered: whoever takes a name must be allowed to touch whose it is.
+        if displaced is not None and displaced.origin is not Origin.STATIC:
+            # Dynamic beats discovered, and the longer name of another that lost its own: whoever takes a name must be
+            # allowed to touch whose it is.
             self._check(caller, judged.name, displaced.facts.labels)
         if problems := await self._verify(judged.database):
             raise DocumentRefused(judged.name, problems)

@@ -268,6 +268,21 @@ async def test_the_name_of_a_discovered_database_is_for_those_who_may_touch_it(o
     assert office.registry.current().by_name["orders"].origin is Origin.DYNAMIC
 
 
+async def test_the_longer_name_of_a_database_that_lost_its_own_is_for_those_who_may_touch_it(office: Office) -> None:
+    """Else whoever knows how losers are called would be met under that name, instead of them."""
+    office.sources.put_static([database("rds-postgres")])
+    theirs = await office.registrar.create(OPS, document(metadata__labels={"env": "dev", "team": "pay"}))
+    assert theirs.served is not None
+    longer = theirs.served.name
+    said = await refused(
+        Reason.CALLER_NOT_ALLOWED,
+        office.registrar.create(SHOP, document(longer, metadata__labels={"env": "dev", "team": "shop"})),
+    )
+    assert "team=pay" in said
+    assert office.registry.current().by_name[longer].facts.labels["team"] == "pay"
+    await office.registrar.create(OPS, document(longer, metadata__labels={"env": "dev", "team": "shop"}))
+
+
 async def test_a_database_that_no_selector_selects_is_stored_and_not_served(tmp_path: Path) -> None:
     office = Office(tmp_path / "r.db", terms=Terms(links=LINKS, selectors=(Selector(labels={"env": ["prod"]}),)))
     await office.dynamic.start()
