@@ -10,7 +10,7 @@ from proxy.engines.redis.login import Hello, HelloError, parse_hello
 from proxy.engines.redis.refusals import OK
 from proxy.engines.redis.session import alone, together
 from proxy.engines.redis.upstream import Request
-from proxy.engines.redis.wire import COMMAND_LIMIT, Command, read_command, read_name
+from proxy.engines.redis.wire import COMMAND_LIMIT, CommandReader, read_name
 from proxy.errors import PeerViolation, Refused
 from proxy.model import Door, Finished, Outcome, PeerFacts, Target
 from proxy.script import CLIENT, Script, buffered, peek, receive, send, start_tls
@@ -81,7 +81,7 @@ def read_opening(door: Door, facts: PeerFacts | None) -> Script[Opening | None]:
         name = yield from _peek(read_name)
         if default is not None and name not in _ANSWERED:
             return Opening(target=default, login="")
-        command = yield from _peek(_read_first)
+        command = yield from _peek(CommandReader().read)
         arguments = command.arguments
         if name in (b"auth", b"hello"):
             yield from receive(CLIENT, command.end)
@@ -111,10 +111,6 @@ def _peek(parse: Callable[[bytes], T | None]) -> Script[T]:
         wanted = there + 1
         if wanted > COMMAND_LIMIT:
             raise PeerViolation(CLIENT, f"a command of over {COMMAND_LIMIT} bytes before any login")
-
-
-def _read_first(data: bytes) -> Command | None:
-    return read_command(data, 0)
 
 
 def _default_target(door: Door, facts: PeerFacts | None) -> Target | None:

@@ -17,6 +17,7 @@ from proxy.engines.redis.wire import (
     COMMAND_LIMIT,
     NAME_LIMIT,
     Command,
+    CommandReader,
     number,
     read_bulk_length,
     read_command,
@@ -64,7 +65,7 @@ may say no to some that are, and says nothing wrong."""
 class Scanner:
     """Knows at each byte of a client's stream what it is part of; keeps nothing but lengths."""
 
-    __slots__ = ("_arguments", "_line", "_skip")
+    __slots__ = ("_arguments", "_line", "_reader", "_skip")
 
     def __init__(self) -> None:
         self._arguments = 0
@@ -73,6 +74,8 @@ class Scanner:
         """Bytes of the current argument still to come, its CRLF included."""
         self._line = b""
         """Of a length whose end has not arrived."""
+        self._reader: CommandReader | None = None
+        """Of a watched command whose end has not arrived."""
 
     @property
     def between_commands(self) -> bool:
@@ -97,7 +100,10 @@ class Scanner:
             if begins is None:
                 return at, None
             if begins == at:
-                return at, read_command(data, at)
+                reader = self._reader or CommandReader()
+                command = reader.read(data, at)
+                self._reader = None if command is not None else reader
+                return at, command
             at = begins
 
     def _finish_command(self, data: bytes, at: int) -> int:
