@@ -61,7 +61,7 @@ def serve(config: Path) -> None:
     sys.exit(_serve(settings))
 
 
-@main.command("check-config")
+@main.command("check-config", short_help="Say all that is wrong with the configuration.")
 @CONFIG
 @click.option("--no-files", is_flag=True, help="Do not open the certificates and bundles that the file names.")
 def check_config(config: Path, no_files: bool) -> None:
@@ -80,7 +80,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(ProxySettings), indent=2))
 
 
-@main.command()
+@main.command(short_help="Log in once, step by step.")
 @click.argument("database")
 @CONFIG
 @click.option("--db-user", help="User inside the database.  [default: the listener's `db_user`]")

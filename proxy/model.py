@@ -135,6 +135,12 @@ class Door:
             return replace(self, database=database, hosts={}).route_http(login, host, facts)
         if self.db_user and "/" not in login and ":" not in login:
             login = "@" + login.rpartition("@")[2] if self.by_login_name and "@" in login else ""
+        if not (login or self.db_user or self.by_login_name):
+            raise Refused(
+                Reason.INVALID_REQUEST,
+                "no user: sign with the role (role/NAME) as access key id and any secret, or have the listener set "
+                "`db_user`",
+            )
         return self.route(login, facts)
 
 

@@ -173,7 +173,8 @@ def check_reach(
     all_labels = [database.labels for database in databases]
     seen = sorted({f"{key}={value}" for labels in all_labels for key, value in labels.items()})
     there = ", ".join(seen[:_SHOWN_LABELS]) + (", ..." if len(seen) > _SHOWN_LABELS else "")
-    for section in (*access.rules, *proxies):
+    rows: list[RuleSection | ProxySection] = [*access.rules, *proxies]
+    for section in rows:
         selector = _selector(section.db_labels)
         if all_labels and selector and not any(selects(selector, labels) for labels in all_labels):
             hint = f"labels in this file: {there or 'none'}; AWS tags may add others (discovery.fetch_metadata)"

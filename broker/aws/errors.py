@@ -320,11 +320,13 @@ def _denied_text(signer: AccountSession, hop: Hop) -> str:
     trust: dict[str, object] = {"Effect": "Allow", "Principal": {"AWS": principal_of(signer.arn)}, "Action": action}
     if hop.external_id:
         trust["Condition"] = {"StringEquals": {"sts:ExternalId": "<external_id>"}}
-        sent = "is not the external_id configured here"
+        sent, ask = "is not the external_id configured here", "the external ID"
     else:
-        sent = "asks for an external ID and none is configured here"
+        sent, ask = "asks for an external ID and none is configured here", "whether it wants an external ID"
+    # Some protocols cut long messages: all causes stand in brief before any is spelt out.
     return (
-        f"AWS denies {signer.arn} to assume {hop.role_arn}. AWS does not say why; check:"
+        f"AWS denies {signer.arn} to assume {hop.role_arn}. AWS does not say why; check the role's name, {ask} and both"
+        " sides' policies:"
         f" (1) the policy of {principal_of(signer.arn)} has {_compact(allow)};"
         f" (2) the role's trust policy has {_compact(trust)};"
         f" (3) the trust policy's condition {sent};"

@@ -27,6 +27,7 @@ def main() -> None:
       environment  TOLLBRIDGE_BROKER, TOLLBRIDGE_CERT_FILE, TOLLBRIDGE_KEY_FILE, TOLLBRIDGE_CA_FILE
       a file       ~/.config/tollbridge/config.yaml, or the one that TOLLBRIDGE_CONFIG names:
                    broker: {address: HOST:PORT, tls: {cert_file: FILE, key_file: FILE, ca_file: FILE}}
+    `explain --config`, `rules test` and `iam` need none.
     """
 
 

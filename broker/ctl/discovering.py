@@ -30,7 +30,7 @@ def discovery() -> None:
     """What discovery sees in AWS."""
 
 
-@discovery.command("status")
+@discovery.command("status", short_help="Show what each sweep of AWS found.")
 @click.option("--problems", is_flag=True, help="Only what fails, is stale, or was found and is not served.")
 @broker_options
 @output_option
@@ -76,7 +76,7 @@ def status(problems: bool, form: str) -> None:
     raise SystemExit(Exit.NO if any(map(_troubled, found.cells)) else Exit.OK)
 
 
-@discovery.command("plan")
+@discovery.command("plan", short_help="Show where IAM authentication is off.")
 @broker_options
 @output_option
 def plan(form: str) -> None:
@@ -95,7 +95,7 @@ def plan(form: str) -> None:
 _NOT_ALLOWED: Final = "the broker's configuration does not allow apply: discovery.iam_auth_changes"
 
 
-@discovery.command("apply", epilog=_APPLY_EXAMPLES)
+@discovery.command("apply", short_help="Turn IAM authentication on.", epilog=_APPLY_EXAMPLES)
 @click.argument("arns", nargs=-1, metavar="[ARN]...")
 @click.option("--all", "everything", is_flag=True, help="Every change of the plan.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

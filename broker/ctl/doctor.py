@@ -80,7 +80,7 @@ class Wish:
     """Command of a proxy with its configuration; empty: none is at hand."""
 
 
-@click.command("doctor", epilog=_EXAMPLES)
+@click.command("doctor", short_help="Try a login step by step: what is broken?", epilog=_EXAMPLES)
 @click.argument("database", required=False, shell_complete=names)
 @click.option("--all", "everything", is_flag=True, help="Every database that this caller sees.")
 @click.option("--db-user", default="", metavar="USER", help="Log in as.  [default: one that a rule names]")

@@ -298,7 +298,7 @@ def _notes(documents: Sequence[Document], text: str, form: str) -> None:
             click.echo(message, err=True)
 
 
-@iam.command("table")
+@iam.command("table", short_help="Say what each statement enables.")
 @click.option(
     "--types", "products", multiple=True, callback=_types, metavar="TYPE,...", help="Products.  [default: all]"
 )

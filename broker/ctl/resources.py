@@ -35,7 +35,7 @@ Examples:
 """
 
 
-@click.command("create", epilog=_EXAMPLES)
+@click.command("create", short_help="Register databases.", epilog=_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-f", "--force", is_flag=True, help="Replace databases that exist.")
 @click.option("--check", "check_only", is_flag=True, help="Have the broker judge the documents; change nothing.")
@@ -146,7 +146,7 @@ def rm(name: str, revision: str) -> None:
     click.echo(f"database {name!r} is removed")
 
 
-@click.command("forget")
+@click.command("forget", short_help="Drop a discovered database by hand.")
 @click.argument("name", shell_complete=names)
 @broker_options
 def forget(name: str) -> None:

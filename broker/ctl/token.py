@@ -62,7 +62,12 @@ class Login:
         return {"host": self.host, "port": str(self.port), "user": self.user, "db_name": self.db_name}
 
 
-@click.command("token", epilog=_EXAMPLES, context_settings={"ignore_unknown_options": False})
+@click.command(
+    "token",
+    short_help="Run a program with a login token.",
+    epilog=_EXAMPLES,
+    context_settings={"ignore_unknown_options": False},
+)
 @click.argument("database", shell_complete=names)
 @click.option("--db-user", required=True, metavar="USER", help="Log in as.")
 @click.option("--db-name", default="", metavar="NAME", help="Logical database.")

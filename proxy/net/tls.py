@@ -97,7 +97,7 @@ class UpstreamTls:
             raise Refused(
                 Reason.UPSTREAM_TLS_UNVERIFIED,
                 f"trust store {key.store} cannot be loaded ({error}): have the operator of the proxy install the "
-                "bundle, or correct the database's `ca_cert` PEM",
+                "bundle, or correct the database's `tls.ca_cert_file`",
             ) from error
         return context
 
@@ -153,11 +153,11 @@ def _explain_certificate(
     if code == _NOT_YET_VALID:
         return f"{where} is not valid yet: check this host's clock"
     if code in _UNKNOWN_CA:
-        extra = " and the database's own `ca_cert`" if location.tls.ca_pem else ""
+        extra = " and the database's own `tls.ca_cert_file`" if location.tls.ca_pem else ""
         store = location.tls.trust_store
         return (
-            f"{where} is signed by an authority that trust store {store}{extra} does not hold: choose the store that "
-            "fits (system, aws-rds, aws-redshift, inline) or give the authority as the database's `ca_cert`"
+            f"{where} is signed by an authority that trust store {store}{extra} does not hold: register the authority "
+            "in the database's `tls.ca_cert_file`, or renew the proxy's bundle (`trust`; SSL_CERT_FILE for system)"
         )
     return f"{where} does not verify ({error.verify_message}): check the server's certificate chain"
 

@@ -88,7 +88,7 @@ def resolve_target(target: str, *, plaintext: bool) -> str:
         if target.startswith(known):
             scheme, rest = known, target.removeprefix(known)
     host, colon, port = rest.rpartition(":")
-    if scheme != "xds:///" and not (colon and host and port.isdecimal()):
+    if "//" in rest or (scheme != "xds:///" and not (colon and host and port.isdecimal())):
         raise ValueError(f"the broker's address must be host:port, dns:///host:port or unix:/path, not {target!r}")
     if plaintext and not _is_loopback(host.strip("[]")):
         raise ValueError(

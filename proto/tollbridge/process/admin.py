@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
@@ -66,7 +67,11 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be bound."""
-        self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_HEAD_BYTES)
+        try:
+            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_HEAD_BYTES)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(f"the admin port cannot listen on {self._host}:{self._port}: {why}") from error
 
     async def stop(self) -> None:
         """Close the port and every connection."""

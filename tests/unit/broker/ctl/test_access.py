@@ -100,6 +100,7 @@ def test_rows_that_hold_exit_0(config: Path) -> None:
         row("allow", db_user="root"),
         row("allow", rule="lake"),
         row("allow", database="order"),
+        row("deny", database="order"),
         row("deny", labels={"env": "dev"}),
     ],
 )

@@ -91,3 +91,9 @@ def test_what_means_nothing_is_no_event(message: pb.WatchDatabasesResponse) -> N
 )
 def test_targets(target: str, plaintext: bool, address: str) -> None:
     assert resolve_target(target, plaintext=plaintext) == address
+
+
+@pytest.mark.parametrize("target", ["https://broker.example:7443", "grpc://broker:1", "broker", "broker:", ":7443"])
+def test_an_address_of_another_form_is_refused_before_it_is_dialled(target: str) -> None:
+    with pytest.raises(ValueError, match="must be host:port"):
+        resolve_target(target, plaintext=False)

@@ -142,3 +142,10 @@ async def _ends(server: AdminServer, sent: bytes) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+async def test_an_address_that_is_taken_is_named(server: AdminServer, state: State) -> None:
+    host, port = server.address
+    second = AdminServer(host, port, live=lambda: True, ready=lambda: state.ready, metrics=state.metrics)
+    with pytest.raises(OSError, match=f"^the admin port cannot listen on {host}:{port}: Address already in use$"):
+        await second.start()

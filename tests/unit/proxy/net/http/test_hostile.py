@@ -221,6 +221,7 @@ async def test_no_more_clients_than_configured(ca: TestCa) -> None:
         got = await read_answer(await stage.dial())
         assert got.status == 400
         assert b"TOO_MANY_CONNECTIONS" in got.body
+        assert [row.reason for row in stage.log.refusals] == [Reason.TOO_MANY_CONNECTIONS]
 
 
 async def test_a_drain_lets_requests_end(ca: TestCa) -> None:
@@ -308,7 +309,7 @@ async def test_a_request_that_names_nobody(ca: TestCa, authorization: str) -> No
             f"Authorization: {authorization}\r\nContent-Length: 0\r\n\r\n".encode()
         )
         assert got.status == 400
-        assert b"no user" in got.body
+        assert b"no user: sign with the role (role/NAME) as access key id" in got.body
 
 
 async def test_an_unidentified_client(ca: TestCa) -> None:
