@@ -24,7 +24,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 engines: ## the database engines and build tools the sandbox starts (apt, when root on Debian)
 	@deploy/setup/engines.sh
 
-demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=NAME,... chooses the tour
+demo: $(STAMP) engines ## clients in one account reach databases in another; ONCE=1 exits after, PRODUCTS=postgres,mysql,redis,redshift,rdsproxy,dsql,dynamodb,opensearch,keyspaces,docdb chooses
 	@$(BIN)/python -m deploy.demo $(if $(ONCE),--once) $(if $(PRODUCTS),--products $(PRODUCTS))
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json

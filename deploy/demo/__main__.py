@@ -15,6 +15,16 @@ from deploy.sandbox import MissingEngine, Sandbox, SandboxError
 from deploy.sandbox.bridge import Bridge
 
 PRODUCTS = ("postgres", *TOURS)
+OTHER_NAMES = {
+    "postgresql": "postgres",
+    "mysql": "mariadb",
+    "redis": "valkey",
+    "elasticache": "valkey",
+    "keyspaces": "cassandra",
+    "documentdb": "mongodb",
+    "docdb": "mongodb",
+}
+"""What people call what a tour shows."""
 DEFAULT_PRODUCTS = ("postgres", "mariadb", "valkey", "dynamodb", "opensearch")
 
 
@@ -28,8 +38,10 @@ def main() -> int:
         help=f"which databases to tour, of {', '.join(PRODUCTS)} (default: %(default)s)",
     )
     arguments = parser.parse_args()
-    products = tuple(dict.fromkeys(name.strip() for name in arguments.products.split(",") if name.strip()))
-    if not products or set(products) - set(PRODUCTS):
+    products = chosen(arguments.products)
+    if unknown := [name for name in products if name not in PRODUCTS]:
+        parser.error(f"no tour of {', '.join(unknown)}: there are {', '.join(PRODUCTS)}")
+    if not products:
         parser.error(f"--products is a comma-separated list of {', '.join(PRODUCTS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     narrator = Narrator()
@@ -44,6 +56,12 @@ def main() -> int:
     except KeyboardInterrupt:
         narrator.say("\nstopped; everything the demo started is gone")
         return 0 if not narrator.failures else 1
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """The tours that a list of names asks for, each once."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    return tuple(dict.fromkeys(OTHER_NAMES.get(name, name) for name in names))
 
 
 def run(directory: Path, narrator: Narrator, products: tuple[str, ...], *, once: bool) -> int:
@@ -72,6 +90,10 @@ def run(directory: Path, narrator: Narrator, products: tuple[str, ...], *, once:
             lines = (*own, *(guide.line(product) for product in products if product != "postgres"))
             for line in filter(None, lines):
                 narrator.say(f"\n    {line}")
+            story.write_operator_file()
+            narrator.say("\nAs the operator (a configuration, and what is wrong with `no-connect`):\n")
+            for line in story.operator_lines():
+                narrator.say(f"    {line}")
             narrator.say(f"\nLogs, audit lines and configuration: {bridge.directory}")
             narrator.say("Ctrl-C stops everything.")
             signal.pause()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deploy.demo.narrator import Narrator
 from deploy.demo.tours import client_environment
@@ -30,7 +34,8 @@ def add_broken_databases(document: dict[str, Any]) -> None:
             {"assume_role_arn": topology.NO_CONNECT_ROLE_ARN, "external_id": topology.EXAMPLE_EXTERNAL_ID},
         ),
     ):
-        document["db_service"]["databases"].append({**example, "name": name, "aws": aws})
+        # Values of its own: YAML would write shared ones as anchors.
+        document["db_service"]["databases"].append({**copy.deepcopy(example), "name": name, "aws": aws})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,24 @@ class Story:
     def mtls_line(self) -> str:
         """The listener that knows clients by their certificates."""
         return f'psql "{self._mtls_dsn("app@analytics")}"'
+
+    def operator_lines(self) -> tuple[str, ...]:
+        """The operator's command line, with a file that says which broker and as whom."""
+        program = shlex.quote(os.path.relpath(Path(sys.executable).with_name("tollbridge")))
+        proxy = f"--proxy-config {self.bridge.file('proxy.yaml')}"
+        return (
+            f"export TOLLBRIDGE_CONFIG={self.bridge.file('operator.yaml')}",
+            f"{program} ls",
+            f"{program} explain --workload {APP_WORKLOAD} --database rds-postgres --db-user root --db-name app",
+            f"{program} doctor {NO_CONNECT} --workload {APP_WORKLOAD} {proxy}",
+        )
+
+    def write_operator_file(self) -> None:
+        """What `operator_lines` names."""
+        files = {"cert_file": "operator.crt", "key_file": "operator.key", "ca_file": "mesh-ca.crt"}
+        tls = {key: self.bridge.file(name) for key, name in files.items()}
+        document = {"broker": {"address": f"localhost:{self.bridge.ports['broker']}", "tls": tls}}
+        Path(self.bridge.file("operator.yaml")).write_text(yaml.safe_dump(document))
 
     def _plain_dsn(self) -> str:
         return f"host=127.0.0.1 port={self.bridge.ports['app']} user=app dbname=app"

@@ -54,7 +54,7 @@ _BOTO3: Final = (
     *("AWS_ACCESS_KEY_ID={user}", "AWS_SECRET_ACCESS_KEY=any", os.path.relpath(sys.executable)),
     *(
         "-c",
-        "import boto3, sys; sys.tracebacklimit = 0; print(boto3.client('dynamodb').scan(TableName='orders')['Items'])",
+        'import boto3, sys; sys.tracebacklimit = 0; print(boto3.client("dynamodb").scan(TableName="orders")["Items"])',
     ),
 )
 _CURL: Final = (
@@ -68,7 +68,7 @@ _CQLSH: Final = (
 # Nor does MongoDB's client say who it is; which database it wants stands in each message.
 _PYMONGO: Final = (
     *(os.path.relpath(sys.executable), "-c"),
-    "from pymongo import MongoClient as client; print([*client('mongodb://127.0.0.1:{port}').{user}.orders.find()])",
+    'from pymongo import MongoClient as client; print([*client("mongodb://127.0.0.1:{port}").{user}.orders.find()])',
 )
 _ROLES: Final = MappingProxyType({"user": "role/DatabaseUserRole", "denied_user": "role/NobodysRole"})
 
