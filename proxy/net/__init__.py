@@ -11,6 +11,7 @@ dial.py       names to sockets            sessions.py  cancel key -> where that 
 driver.py     runs a login under one deadline and keeps what must not depend on an engine
 relay.py      moves bytes until both directions have ended        guarded.py  the same under a guard
 lifetime.py   how long a session may                              shared/     clients that share a connection upstream
-listener.py   accepts, counts, limits, drains                     events.py   what it tells the audit log
+reception.py  takes clients in, counts, limits, drains            events.py   what it tells the audit log
+listener.py   the same where clients log in                       crashes.py  how a bug of ours is written down
 counters.py   plain numbers, read when scraped                    http/       services that sign each request
 """

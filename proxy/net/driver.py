@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -359,12 +358,7 @@ class Driver:
         link = self._link(Side.CLIENT)
         if self._client_tls is None:
             raise LocalFault("a script starts TLS with a client on a listener that has none")
-        try:
-            tls = await link.start_tls(self._client_tls.context(alpn))
-        except ssl.SSLError as error:
-            reason = (error.reason or "failed").replace("_", " ").lower()
-            raise PeerViolation(Side.CLIENT, f"TLS handshake with the client: {reason}") from error
-        self._client_facts = self._client_tls.facts(tls)
+        self._client_facts = await self._client_tls.handshake(link, alpn)
         return self._client_facts
 
     async def _start_upstream_tls(self, alpn: tuple[str, ...]) -> PeerFacts:

@@ -32,6 +32,11 @@ class LoginFacts:
     notes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the engine noted for the audit lines."""
 
+    @property
+    def source(self) -> str:
+        """The client's host: its address without the port; `unix` on a socket of that kind."""
+        return self.peer.rpartition(":")[0] or self.peer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStart:

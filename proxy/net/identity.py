@@ -12,7 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.errors import PeerViolation, Side
 from proxy.model import PeerFacts
+from proxy.net.transport import Link
 from tollbridge.clock import Clock
 from tollbridge.process import tls
 from tollbridge.process.tls import TlsFiles, TlsFilesError, TlsMaterial
@@ -81,6 +83,15 @@ class ClientTls:
             # Of what is in force, not of the files: they may be half replaced by now.
             context = self._contexts[alpn] = self._build(alpn, self._material)
         return context
+
+    async def handshake(self, link: Link, alpn: tuple[str, ...] = ()) -> PeerFacts:
+        """TLS with a client, and what that says about it. Raises PeerViolation."""
+        try:
+            client = await link.start_tls(self.context(alpn))
+        except ssl.SSLError as error:
+            reason = (error.reason or "failed").replace("_", " ").lower()
+            raise PeerViolation(Side.CLIENT, f"TLS handshake with the client: {reason}") from error
+        return self.facts(client)
 
     def facts(self, client: ssl.SSLObject) -> PeerFacts:
         """What a finished handshake says about the client."""

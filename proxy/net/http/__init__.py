@@ -4,7 +4,7 @@
                                                         |
                                     Passes: whose keys; Signer: at the moment of sending
 
-listener.py  accepts, counts, deadlines, drains    inbound.py   a client's connection: requests out of bytes
+listener.py  TLS with clients, deadlines           inbound.py   a client's connection: requests out of bytes
 exchange.py  one request, from route to answer     upstream.py  a server's connection: answers out of bytes
 pool.py      connections kept for the next request passes.py    grants, kept for a second, and who may sign what
 bodies.py    request bodies within a bound         house.py     what all requests of a listener share

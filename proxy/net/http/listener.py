@@ -1,22 +1,19 @@
-"""A door for HTTP: accepts, identifies, watches deadlines once a second, drains."""
+"""A door for HTTP: TLS where the client begins it, then requests one by one, and an eye on their deadlines."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-import ssl
-import traceback
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from proxy.engine import HttpEngine
-from proxy.errors import PeerViolation, Refused, Side
+from proxy.errors import PeerClosed, PeerViolation, Refused
 from proxy.http.replies import encode
 from proxy.model import Door, PeerFacts
-from proxy.net.bind import BACKLOG, Bind, TcpBind, bind
-from proxy.net.channel import LINGER_SECONDS
+from proxy.net import crashes
+from proxy.net.bind import Bind
 from proxy.net.counters import Counters
 from proxy.net.events import LoginFacts, RequestLog
 from proxy.net.http.bodies import Budget
@@ -25,6 +22,7 @@ from proxy.net.http.inbound import Inbound
 from proxy.net.http.passes import Passes
 from proxy.net.http.pool import PoolLimits, Pools
 from proxy.net.identity import ClientTls
+from proxy.net.reception import Reception
 from proxy.net.services import Services
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
@@ -37,8 +35,8 @@ _CLIENT_HELLO: Final = b"\x16"
 _log = logging.getLogger(__name__)
 
 
-class HttpListener:
-    """One door. `bind`, then `run` until somebody calls `drain`. As `proxy.net.listener.Listener` to the app."""
+class HttpListener(Reception[Inbound | None]):
+    """One door of the proxy, where each request is signed for itself. A client is no Inbound yet while TLS begins."""
 
     def __init__(
         self,
@@ -57,13 +55,8 @@ class HttpListener:
         audited: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`audited`: whether each request to a database is written down."""
-        self.door = door
-        self.port = 0
-        """The TCP port in use, once bound."""
-        self._where = where
-        self._max_connections = max_connections
+        super().__init__(door=door, where=where, max_connections=max_connections, log=log, counters=counters)
         self._client_tls = client_tls
-        self._counters = counters
         pools = Pools(
             dialer=services.dialer,
             tls=services.upstream_tls,
@@ -92,25 +85,7 @@ class HttpListener:
             spool=Budget(limits.spool_bytes),
             crashed=self._crashed,
         )
-        self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
-        self._open: dict[Link, Inbound | None] = {}
-        self._leaving = 0
-        self._group: asyncio.TaskGroup | None = None
-        self._drained = asyncio.Event()
-        self._one_left = asyncio.Event()
         self._sweeping: asyncio.TimerHandle | None = None
-
-    def bind(self) -> None:
-        """Take the address. Raises OSError."""
-        self._sockets = bind(self._where)
-        if isinstance(self._where, TcpBind):
-            self.port = self._sockets[0].getsockname()[1]
-
-    @property
-    def open_connections(self) -> int:
-        """Connections of clients."""
-        return len(self._open)
 
     @property
     def pools(self) -> Pools:
@@ -126,148 +101,86 @@ class HttpListener:
         return 0, 0
 
     async def run(self) -> None:
-        """Serve until drained. Cancelling it ends every connection at once."""
-        if not self._sockets:
-            self.bind()
         loop = asyncio.get_running_loop()
         self._tick(loop.time())
+        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                for sock in self._sockets:
-                    serve = loop.create_server if sock.family != socket.AF_UNIX else loop.create_unix_server
-                    self._servers.append(await serve(self._new_link, sock=sock, backlog=BACKLOG))
-                self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
-                await self._drained.wait()
-                await self._emptied(2 * LINGER_SECONDS)
-                self._group = None
-                self._house.pools.close()
+            await super().run()
         finally:
-            self._close_servers()
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-            for link in list(self._open):
-                link.abort()
+            self._sweeping.cancel()
+            self._house.pools.close()
 
     async def drain(self, seconds: float) -> None:
-        """Stop accepting, let requests finish for so long, then refuse or abort the rest."""
         self._house.draining = True
-        self._close_servers()
         for inbound in list(self._open.values()):
             if inbound is not None:
                 inbound.drain()
-        await self._emptied(seconds)
-        for link, inbound in list(self._open.items()):
-            if inbound is None:
-                link.abort()
-            else:
-                inbound.end(Refused(Reason.DRAINING, "the proxy is shutting down: connect again, another answers"))
-        self._drained.set()
+        await super().drain(seconds)
 
-    async def _emptied(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._open:
-                    self._one_left.clear()
-                    await self._one_left.wait()
-
-    def _close_servers(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for sock in self._sockets:
-            sock.close()
-
-    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """A task of this listener. `work` handles what goes wrong in it; what it misses ends no other task."""
-        if self._group is not None:
-            self._group.create_task(self._guarded(work), name=name)
-
-    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except Exception as fault:  # noqa: BLE001 - out of a TaskGroup it would end every connection of the listener
-            self._crashed(fault)
-
-    def _new_link(self) -> Link:
-        return Link(Side.CLIENT, self._accepted)
-
-    def _accepted(self, link: Link) -> None:
-        self._counters.connections_total += 1
-        peername = link.socket_info("peername")
-        peer = f"{peername[0]}:{peername[1]}" if isinstance(peername, tuple) else "unix"
-        facts = LoginFacts(peer=peer, door=self.door.name)
-        if self._house.draining or self._group is None:
-            self._turn_away(link, Reason.DRAINING, "the proxy is shutting down: connect again")
-            return
-        if len(self._open) >= self._max_connections:
-            self._turn_away(
-                link,
-                Reason.TOO_MANY_CONNECTIONS,
-                f"listener {self.door.name!r} has {self._max_connections} connections already: use a smaller pool, "
-                "raise `max_connections`, or add replicas",
-            )
-            return
-        self._open[link] = None
-        self._counters.connections_open += 1
-        link.when_closed(lambda: self._left(link))
+    def _admit(self, link: Link, facts: LoginFacts) -> Inbound | None:
+        link.when_closed(partial(self._forget, link))
         if self._client_tls is None:
-            self._serve(link, facts, None)
+            return self._serve(link, facts, None)
+        self._spawn(partial(self._identify, link, facts, self._client_tls), f"{self.door.name} {facts.peer}")
+        return None
+
+    def _words(self, refusal: Refused) -> bytes:
+        return b"" if self.door.tls_required else encode(self._house.engine.refuse(refusal), closing=True)
+
+    def _end(self, link: Link, client: Inbound | None, refusal: Refused) -> None:
+        if client is None:
+            link.abort()
         else:
-            self._spawn(lambda: self._identify(link, facts, self._client_tls), f"{self.door.name} {peer}")
+            client.end(refusal)
 
-    def _left(self, link: Link) -> None:
-        if self._open.pop(link, self) is not self:
-            self._counters.connections_open -= 1
-            self._one_left.set()
-
-    def _turn_away(self, link: Link, reason: Reason, message: str) -> None:
-        self._counters.login(reason)
-        if self._leaving >= 2 * self._max_connections:
-            link.abort()  # so many goodbyes are under way, each with its descriptor, that who never got in gets none
-            return
-        self._leaving += 1
-        link.when_closed(self._turned_away)
-        if not self.door.tls_required:
-            link.write(encode(self._house.engine.refuse(Refused(reason, message)), closing=True))
-        link.close()
-
-    def _turned_away(self) -> None:
-        self._leaving -= 1
-
-    async def _identify(self, link: Link, facts: LoginFacts, client_tls: ClientTls | None) -> None:
+    async def _identify(self, link: Link, facts: LoginFacts, client_tls: ClientTls) -> None:
         """TLS first, where the client begins it."""
         peer: PeerFacts | None = None
         try:
             async with asyncio.timeout(self._house.limits.head_seconds):
                 await link.fill(1)
-                if client_tls is not None and link.inbox.peek(1) == _CLIENT_HELLO:
-                    peer = client_tls.facts(await link.start_tls(client_tls.context(("http/1.1",))))
-        except (TimeoutError, PeerViolation, ssl.SSLError) as error:
-            if isinstance(error, ssl.SSLError | TimeoutError):
-                self._counters.login(Reason.CLIENT_PROTOCOL)
-            link.close()
-            return
+                if link.inbox.peek(1) == _CLIENT_HELLO:
+                    peer = await client_tls.handshake(link, ("http/1.1",))
+        except PeerClosed:
+            link.close()  # a health check, or a client that does not like our certificate
+        except TimeoutError:
+            message = f"neither a request nor a whole TLS handshake came within {self._house.limits.head_seconds:g} s"
+            self._dismiss(link, facts, Refused(Reason.CLIENT_PROTOCOL, message))
+        except PeerViolation as violation:
+            self._dismiss(link, facts, violation.as_refusal())
         except Exception as fault:  # noqa: BLE001 - a bug of ours harms one connection
             self._crashed(fault)
             link.abort()
-            return
-        if peer is None and self.door.tls_required:
-            message = f"listener {self.door.name!r} takes TLS alone"
-            link.write(encode(self._house.engine.refuse(Refused(Reason.CLIENT_TLS_REQUIRED, message)), closing=True))
-            link.close()
-            return
-        self._serve(link, facts, peer)
+        else:
+            if peer is None and self.door.tls_required:
+                refusal = Refused(Reason.CLIENT_TLS_REQUIRED, f"listener {self.door.name!r} takes TLS alone")
+                link.write(encode(self._house.engine.refuse(refusal), closing=True))
+                self._dismiss(link, facts, refusal)
+            elif not link.lost:
+                self._open[link] = self._serve(link, facts, peer)
 
-    def _serve(self, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> None:
-        inbound = self._open[link] = Inbound(self._house, link, facts, peer)
+    def _dismiss(self, link: Link, facts: LoginFacts, refusal: Refused) -> None:
+        link.close()
+        self._refused(facts, refusal)
+
+    def _serve(self, link: Link, facts: LoginFacts, peer: PeerFacts | None) -> Inbound:
+        inbound = Inbound(self._house, link, facts, peer)
         link.serve(inbound, inbound.feed)
+        return inbound
+
+    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """The same; what `work` does not handle is a bug that ends no other task."""
+        super()._spawn(partial(self._guarded, work), name)
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception as fault:  # noqa: BLE001 - see above
+            self._crashed(fault)
 
     def _crashed(self, fault: Exception) -> None:
-        """Our own bug. The message of a foreign exception can hold anything, so only its type and place are logged."""
         self._counters.crashes += 1
-        where = "".join(traceback.format_tb(fault.__traceback__))
-        _log.error("a connection at %s crashed: %s\n%s", self.door.name, type(fault).__name__, where)
+        crashes.report(_log, f"a connection at {self.door.name}", fault)
 
     def _tick(self, now: float) -> None:
         self._house.tick = now

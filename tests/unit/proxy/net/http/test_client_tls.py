@@ -6,10 +6,12 @@ import ssl
 
 import pytest
 
+from proxy.net.http.house import HttpLimits
 from proxy.net.identity import ClientCertificates
 from tests.support.ca import TestCa
 from tests.support.http_stage import HttpStage, call, http_stage, read_answer
 from tests.support.peer import Peer
+from tollbridge.reasons import Reason
 
 WORKLOAD = "spiffe://td/from-certificate"
 
@@ -68,6 +70,7 @@ async def test_plain_text_where_there_is_tls(ca: TestCa, required: bool) -> None
         got = await stage.ask(call())
         assert got.status == (403 if required else 200)
         assert (b"CLIENT_TLS_REQUIRED" in got.body) == required
+        assert [row.reason for row in stage.log.refusals] == [Reason.CLIENT_TLS_REQUIRED] * required
 
 
 async def test_a_client_that_does_not_trust_us_harms_nobody(ca: TestCa) -> None:
@@ -80,3 +83,18 @@ async def test_a_client_that_does_not_trust_us_harms_nobody(ca: TestCa) -> None:
         peer = await client(stage)
         await peer.send(call())
         assert (await read_answer(peer)).status == 200
+
+
+@pytest.mark.parametrize("said", [b"\x16no handshake at all", b"\x16", b""], ids=["garbage", "half of it", "nothing"])
+async def test_a_handshake_that_is_none_is_written_down(ca: TestCa, said: bytes) -> None:
+    """As at every other listener; a health check, which comes and goes, is not."""
+    limits = HttpLimits(head_seconds=0.2)
+    async with http_stage(
+        ca, client_certificates=ClientCertificates.NONE, tls_available=True, tls_required=True, limits=limits
+    ) as stage:
+        await (await stage.dial()).finish()
+        peer = await stage.dial()
+        await peer.send(said)
+        await peer.to_end()
+        assert [row.reason for row in stage.log.refusals] == [Reason.CLIENT_PROTOCOL]
+        assert "TLS handshake" in stage.log.refusals[0].message

@@ -252,7 +252,7 @@ async def test_who_waits_tries_again_when_the_first_gives_up(ca: TestCa, tmp_pat
         first = await stage.dial()
         await first.send(b"\x03app")
         await until(lambda: stage.database.accepted == 1)
-        (connection,) = stage.listener._connections
+        (connection,) = stage.listener._open.values()
         second = await stage.dial()
         await second.send(b"\x03appa\n")
         await until(lambda: stage.grants.asked >= 3)

@@ -222,7 +222,7 @@ async def test_what_comes_behind_a_pin_is_read_no_further_than_needed_and_not_lo
 
         async with asyncio.TaskGroup() as group:
             group.create_task(push())
-            (connection,) = stage.listener._connections
+            (connection,) = stage.listener._open.values()
             link = connection.driver.client
             assert link is not None
             await until(lambda: link._holds & HOLD_INBOX)
