@@ -5,9 +5,10 @@ As `tests.e2e.arrangement` is for PostgreSQL, for any protocol that the sandbox 
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +127,23 @@ class Table:
         while (count := self.established(door)) > but:
             assert time.monotonic() < deadline, f"{count} connections are left"
             time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def broker_away(self) -> Iterator[None]:
+        """While the block lasts; behind it the proxy has found it again, whatever test comes next."""
+        self.bridge.broker.stop()
+        try:
+            yield
+        finally:
+            self._wait_for_watch("0.0")  # or the broker that is back could be taken for the one that is gone
+            self.bridge.broker.start()
+            self._wait_for_watch("1.0")
+
+    def _wait_for_watch(self, state: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while f"tollbridge_proxy_watch_up {state}" not in self.bridge.proxy.admin("/metrics")[1]:
+            assert time.monotonic() < deadline, f"the proxy's watch of its broker does not come to be {state}"
+            time.sleep(0.05)
 
     def _change_broker(self, document: dict[str, Any]) -> None:
         databases = document["db_service"]["databases"]

@@ -287,12 +287,10 @@ class TestAwsInTrouble:
 
 
 def test_the_broker_down_is_said_and_a_session_goes_on(table: Doors, canary: MongoClient) -> None:
-    """No login without the broker: it signs each."""
-    table.bridge.broker.stop()
-    try:
+    """No login without the broker: it signs each. And no database that the session has not been let into before."""
+    assert_alive(canary)
+    with table.broker_away():
         refusal = attempt(table.door("plain"), seconds=20)
         assert_alive(canary)
-    finally:
-        table.bridge.broker.start()
     assert refusal is not None
     assert (str(refusal[0]), "BROKER_UNAVAILABLE" in refusal[1]) == (AWAY, True)

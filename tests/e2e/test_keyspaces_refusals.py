@@ -325,11 +325,8 @@ class TestAwsInTrouble:
 
 
 def test_the_broker_down_is_said_and_a_session_goes_on(table: Table, canary: CqlClient) -> None:
-    table.bridge.broker.stop()
-    try:
+    with table.broker_away():
         refusal = attempt(table.port("names"), f"role/ReaderRole@{DATABASE.name}", seconds=20)
         assert_alive(canary)
-    finally:
-        table.bridge.broker.start()
     assert refusal is not None
     assert (refusal[0], "BROKER_UNAVAILABLE" in refusal[1]) == (0x1001, True)

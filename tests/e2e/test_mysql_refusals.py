@@ -304,13 +304,9 @@ def test_compression_that_was_not_offered_is_refused(table: Table, flags: int) -
 
 
 def test_the_broker_down_is_said_and_a_session_goes_on(table: Table, canary: MysqlClient) -> None:
-    """Last: what follows starts with a fresh broker."""
-    table.bridge.broker.stop()
-    try:
+    with table.broker_away():
         refusal = attempt(table.port("names"), "readonly@expired", seconds=20)
         assert b"43" in canary.run("select 43")
-    finally:
-        table.bridge.broker.start()
     assert refusal is not None
     assert refusal.code == NOT_NOW
     assert "BROKER_UNAVAILABLE" in refusal.text

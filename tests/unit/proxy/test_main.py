@@ -161,7 +161,7 @@ def test_serve_ends_with_0_on_sigterm(config: Path) -> None:
         assert process.stderr is not None
         first = json.loads(process.stderr.readline())
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert first["message"] == "listening"
     assert (process.returncode, out) == (0, "")
     assert json.loads(err.splitlines()[-1])["message"] == "stopped"
@@ -173,7 +173,7 @@ def test_serve_that_cannot_start_exits_1(config: Path) -> None:
     document["listeners"][0]["address"] = "unix:/nowhere/at/all"
     written(config.parent, document)
     command = [sys.executable, "-m", "proxy", "serve", "-c", str(config)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert "listener 'app' cannot listen on unix:/nowhere/at/all" in result.stderr
     assert "Traceback" not in result.stderr
