@@ -23,7 +23,7 @@ def main() -> None:
 
     \b
     How the broker is found, first of:
-      flags        --broker HOST:PORT --cert FILE --key FILE --ca FILE
+      flags        COMMAND --broker HOST:PORT --cert FILE --key FILE --ca FILE
       environment  TOLLBRIDGE_BROKER, TOLLBRIDGE_CERT_FILE, TOLLBRIDGE_KEY_FILE, TOLLBRIDGE_CA_FILE
       a file       ~/.config/tollbridge/config.yaml, or the one that TOLLBRIDGE_CONFIG names:
                    broker: {address: HOST:PORT, tls: {cert_file: FILE, key_file: FILE, ca_file: FILE}}

@@ -91,7 +91,7 @@ def run(directory: Path, narrator: Narrator, products: tuple[str, ...], *, once:
             for line in filter(None, lines):
                 narrator.say(f"\n    {line}")
             story.write_operator_file()
-            narrator.say("\nAs the operator (a configuration, and what is wrong with `no-connect`):\n")
+            narrator.say("\nThe same as the operator sees it:\n")
             for line in story.operator_lines():
                 narrator.say(f"    {line}")
             narrator.say(f"\nLogs, audit lines and configuration: {bridge.directory}")

@@ -96,6 +96,20 @@ def test_both_configurations_load(name: str, load: Callable[[Path], Loaded[Any]]
     assert load(tmp_path / name).warnings == []
 
 
+def test_the_certificates_for_a_trial_fit_both_configurations(tmp_path: Path) -> None:
+    """check-config has nothing to say about them."""
+    made = run("bash", "-ec", f"cd {tmp_path}\n{example('certificates')}")
+    assert made.returncode == 0, made.stderr
+    for daemon in ("broker", "proxy"):
+        text = example(f"{daemon}.yaml").replace("/etc/tollbridge/tls.", f"{tmp_path}/{daemon}.")
+        (tmp_path / f"{daemon}.yaml").write_text(text.replace("/etc/tollbridge/", f"{tmp_path}/"))
+        checked = run(sys.executable, "-m", daemon, "check-config", "--config", str(tmp_path / f"{daemon}.yaml"))
+        assert (checked.returncode, checked.stderr) == (0, "")
+    authority = f"{tmp_path}/mesh-ca.crt"
+    for name in ("broker", "proxy", "operator"):
+        assert run("openssl", "verify", "-CAfile", authority, f"{tmp_path}/{name}.crt").returncode == 0
+
+
 def test_the_client_example_gets_a_grant(bridge: Bridge) -> None:
     """A service that calls the broker itself."""
     code = here(example("client"), bridge)

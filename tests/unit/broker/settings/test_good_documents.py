@@ -75,6 +75,7 @@ def test_our_example_loads_clean() -> None:
     assert databases["billing"].facts.product is Product.RDSPROXY
     assert databases["billing"].facts.tls.trust_store is TrustStore.SYSTEM
     assert databases["billing"].attribution is Attribution.WORKLOAD
+    assert {database.facts.protocol for database in databases.values()} == set(Protocol), "one of each to copy"
     assert (databases["tickets"].access.role_arn, databases["tickets"].facts.account_id) == ("", "")
 
 
