@@ -19,7 +19,7 @@ from broker.sessions.pool import Pool
 from tests.support.clock import FakeClock
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
-from tests.unit.broker.sessions.fakes import ROLE, FakeSts, Role, half, throttled
+from tests.unit.broker.sessions.fakes import ROLE, SECOND_ROLE, FakeSts, Role, half, throttled
 from tollbridge.model import Database
 from tollbridge.reasons import Reason
 
@@ -347,3 +347,33 @@ async def test_a_request_that_ends_before_its_answer_has_its_line(bridge: Bridge
     assert (line["allowed"], line["reason"], line["rule"]) == (False, "BROKER_UNAVAILABLE", "shop")
     assert (line["workload"], line["db_user"], line["role_chain"]) == (request().workload, "app", [ROLE])
     assert "before there was an answer" in line["message"]
+
+
+async def test_a_credential_that_is_nearly_over_is_asked_about_again_before_it_is() -> None:
+    """The session that signed it is at its end, and STS gives no other at the moment."""
+    clock = FakeClock()
+    bridge = build(clock, database(), max_life_seconds=900)
+    await bridge.grants.issue(request())
+    clock.advance(850)
+    bridge.sts.faults = [throttled()]
+    grant = await bridge.grants.issue(request(db_user="another"))
+    now = clock.now()
+    assert now < grant.expires_at <= now + timedelta(seconds=50)
+    assert grant.recheck_after == grant.usable_until == now
+    await close_issuers(bridge.issuers)
+    await bridge.pool.close()
+
+
+async def test_a_refused_credential_of_another_role_proves_nothing_and_the_right_session_is_looked_at() -> None:
+    """Whatever a caller names as refused."""
+    bridge = build(FakeClock(), database(), database(name="users", role_arn=SECOND_ROLE))
+    bridge.sts.roles[SECOND_ROLE] = Role()
+    before = await bridge.grants.issue(request())
+    other = await bridge.grants.issue(request(name="users"))
+    bridge.sts.recreate(ROLE)
+    after = await bridge.grants.issue(request(rejected=other.credential_id))
+    assert after.credential_id != before.credential_id
+    assert bridge.audit[-1]["access_key_id"] != bridge.audit[0]["access_key_id"]
+    assert (await bridge.grants.issue(request(name="users"))).credential_id == other.credential_id
+    await close_issuers(bridge.issuers)
+    await bridge.pool.close()
