@@ -14,6 +14,5 @@ def report(log: logging.Logger, what: str, fault: Exception) -> None:
     The message of a foreign exception can hold anything, so of those only type and place are logged.
     """
     said = f" {fault}" if isinstance(fault, LocalFault) else ""
-    log.error(
-        "%s crashed: %s%s\n%s", what, type(fault).__name__, said, "".join(traceback.format_tb(fault.__traceback__))
-    )
+    where = "".join(traceback.format_tb(fault.__traceback__))
+    log.error("%s crashed: %s%s\n%s", what, type(fault).__name__, said, where)

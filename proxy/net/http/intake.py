@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import Refused, Side
 from proxy.http.bodies import Chunked
 from proxy.http.heads import BadHttp
+from proxy.net import crashes
 from proxy.net.http.bodies import Budget, MemoryBody, Room, SpoolBody, StreamBody
 from proxy.net.http.exchange import Exchange
 from proxy.net.http.upstream import Upstream
@@ -145,7 +146,7 @@ class Intake:
         except Refused as refusal:
             self._client.refuse(refusal)
         except Exception as fault:  # noqa: BLE001 - as above
-            _log.error("a body with room crashed: %s", type(fault).__name__)
+            crashes.report(_log, "a body with room", fault)
             self._client.crashed()
 
     def _ready(self) -> None:

@@ -19,6 +19,7 @@ from proxy.http.heads import RequestHead
 from proxy.http.model import Plan
 from proxy.http.target import Target
 from proxy.model import Location, SealedGrant
+from proxy.net import crashes
 from proxy.net.http.pool import Pool, Pools, Spawn
 from proxy.net.services import Grants
 from proxy.sigv4 import Envelope, Signer, Stamp
@@ -244,7 +245,7 @@ class Passes:
                 else:
                     waiter.refused(refusal)
             except Exception as fault:  # noqa: BLE001 - who waits behind it has done nothing
-                _log.error("a request with a grant crashed: %s", type(fault).__name__)
+                crashes.report(_log, "a request with a grant", fault)
                 waiter.crashed()
 
     def _keep(self, wanted: Pass, grant: SealedGrant, credential: object) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from proxy.errors import LocalFault, PeerViolation, Refused
 from proxy.model import Location
+from proxy.net import crashes
 from proxy.net.dial import Dialer
 from proxy.net.gate import Gate, Slot
 from proxy.net.http.stamps import Stamps
@@ -135,7 +136,7 @@ class Pool:
                 if waiter.connected(upstream):
                     return
             except Exception as fault:  # noqa: BLE001 - who waits behind it has done nothing
-                _log.error("a request with a connection crashed: %s", type(fault).__name__)
+                crashes.report(_log, "a request with a connection", fault)
                 waiter.crashed()
                 upstream.close()  # part of a request may be on it
                 self._dial()
@@ -190,7 +191,7 @@ class Pool:
         except PeerViolation as violation:
             refusal = violation.as_refusal()
         except Exception as fault:  # noqa: BLE001 - a bug of ours ends requests, not the listener
-            _log.error("a dial crashed: %s", type(fault).__name__)
+            crashes.report(_log, "a dial", fault)
             refusal = Refused(Reason.INTERNAL, "internal error in the proxy: its log has the details")
         self._dialling -= 1
         if upstream is not None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.http.bodies import Chunked
 from proxy.http.heads import HEAD_LIMIT, BadHttp, ResponseHead, check_beginning, read_response
+from proxy.net import crashes
 from proxy.net.channel import Channel
 from proxy.net.transport import Link
 from tollbridge.reasons import Reason
@@ -116,7 +117,7 @@ class Upstream:
         except PeerViolation as violation:
             self._break(violation.as_refusal())
         except Exception as fault:  # noqa: BLE001 - a bug of ours: its client must not wait for what never comes
-            _log.error("an answer crashed: %s", type(fault).__name__)
+            crashes.report(_log, "an answer", fault)
             if self._exchange is exchange or self._exchange is None:  # else it does somebody else's request already
                 self._exchange = None
                 self._end(keep=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import LocalFault, PeerViolation, Refused, Side
 from proxy.multiplex import SharedLogin
+from proxy.net import crashes
 from proxy.net.channel import Channel
 from proxy.net.sessions import Place
 from proxy.net.transport import Link
@@ -290,9 +290,7 @@ class Trunk:
         except PeerViolation as violation:
             self._end(violation.as_refusal(), at_once=True)
         except Exception as fault:  # noqa: BLE001 - a bug of ours ends this connection and no other
-            where = "".join(traceback.format_tb(fault.__traceback__))
-            said = str(fault) if isinstance(fault, LocalFault) else ""
-            _log.error("a shared connection crashed: %s %s\n%s", type(fault).__name__, said, where)
+            crashes.report(_log, "a shared connection", fault)
             self._end(Refused(Reason.INTERNAL, "internal error in the proxy: its log has the details"), at_once=True)
 
     def _hand_out(self, data: bytes) -> None:

@@ -197,14 +197,16 @@ async def test_a_client_that_asks_and_never_reads_fills_no_memory(ca: TestCa) ->
         assert stage.listener.open_connections == 2
 
 
-async def test_a_bug_behind_an_answer_ends_its_client_at_once(ca: TestCa, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nobody else's request."""
+async def test_a_bug_behind_an_answer_ends_its_client_at_once(
+    ca: TestCa, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nobody else's request; the log says where it is, and not what it was about."""
 
     def broken(body: bytes) -> None:
-        raise KeyError("a bug")
+        raise KeyError(body)
 
     async def deny_crash(_: Upstream, peer: Peer, request: Request) -> None:
-        await peer.send(answer(b"{}", 400 if request.headers["x-amz-target"].endswith("Crash") else 200))
+        await peer.send(answer(b"private", 400 if request.headers["x-amz-target"].endswith("Crash") else 200))
 
     monkeypatch.setattr(refusals, "judge", broken)
     async with http_stage(ca, deny_crash) as stage, asyncio.timeout(60):
@@ -213,3 +215,6 @@ async def test_a_bug_behind_an_answer_ends_its_client_at_once(ca: TestCa, monkey
         with contextlib.suppress(ConnectionError):
             assert await client.to_end() == b""
         assert (await stage.ask(call())).status == 200
+    assert "an answer crashed: KeyError" in caplog.text
+    assert "in broken" in caplog.text
+    assert "private" not in caplog.text
