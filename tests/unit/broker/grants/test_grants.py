@@ -20,7 +20,7 @@ from tests.support.clock import FakeClock
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
 from tests.unit.broker.sessions.fakes import ROLE, SECOND_ROLE, FakeSts, Role, half, throttled
-from tollbridge.model import Database
+from tollbridge.model import Database, Product, Protocol
 from tollbridge.reasons import Reason
 
 
@@ -375,5 +375,19 @@ async def test_a_refused_credential_of_another_role_proves_nothing_and_the_right
     assert after.credential_id != before.credential_id
     assert bridge.audit[-1]["access_key_id"] != bridge.audit[0]["access_key_id"]
     assert (await bridge.grants.issue(request(name="users"))).credential_id == other.credential_id
+    await close_issuers(bridge.issuers)
+    await bridge.pool.close()
+
+
+async def test_without_an_account_users_are_roles_of_the_brokers_own_and_no_other_is_even_asked_for() -> None:
+    """Else whoever may log in there could name a role of any account that trusts the broker."""
+    tables = database(product=Product.DYNAMODB, protocol=Protocol.DYNAMODB, role_arn="", account_id="")
+    bridge = build(FakeClock(), tables)
+    own = "arn:aws:iam::111111111111:role/reader"
+    bridge.sts.roles[own] = Role()
+    error = await refused(bridge, db_user=ROLE)
+    assert (error.reason, bridge.sts.assumed) == (Reason.ACCOUNT_MISMATCH, [])
+    assert (await bridge.grants.issue(request(db_user=own))).credential
+    assert [hop.role_arn for _, hop in bridge.sts.assumed] == [own]
     await close_issuers(bridge.issuers)
     await bridge.pool.close()
