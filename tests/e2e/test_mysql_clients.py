@@ -26,6 +26,7 @@ from tests.e2e.clients import PATIENCE_SECONDS, SIDES, audit_line, run
 from tests.e2e.conftest import Leaks, missing
 from tests.e2e.mysql_bridge import DATABASE, GREETS_AS, MysqlBridge, rows, version_of
 from tests.e2e.test_readme import example
+from tests.support.hostile_mysql import WANTED
 
 CLIENTS_LINE: Final = "apt-get install -y --no-install-recommends mariadb-client sysbench"
 MIB: Final = 2**20
@@ -168,6 +169,15 @@ def test_files_of_the_client_are_policy(my: MysqlBridge, tmp_path: Path) -> None
             assert rows(connection, "select customer from orders where id = 901") == [("Barbara",)]
     finally:
         my.root("delete from app.orders where id = 901")
+
+
+def test_a_server_that_asks_for_a_file_of_the_clients_all_the_same_gets_none(my: MysqlBridge) -> None:
+    """From a client that has them turned on, because it talks to other servers too. It hears nothing but the end: the
+    refusal would land inside the server's answer."""
+    connection = my.pymysql(door="names", user="app@wants-a-file", local_infile=True)
+    with pytest.raises(pymysql.err.OperationalError, match="Lost connection"):
+        rows(connection, "select 1")
+    assert Path(WANTED).read_bytes()[:20] not in my.servers["wants-a-file"].heard
 
 
 def test_compression_is_refused_by_name(my: MysqlBridge) -> None:

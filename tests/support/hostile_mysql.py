@@ -9,6 +9,8 @@ from tests.support import mysql_bytes as my
 from tests.support.hostile_postgres import Behaviour, Peer
 
 VERSION: Final = "8.0.99-hostile"
+WANTED: Final = "/etc/os-release"
+"""A file that every Linux has."""
 
 
 def _take(peer: Peer) -> bytes:
@@ -64,6 +66,22 @@ def garbage(peer: Peer) -> None:
     peer.linger()
 
 
+def wants_a_file(peer: Peer) -> None:
+    """What it says it is, until somebody selects: then it asks for a file of the client's, whatever was agreed on."""
+    assert peer.context is not None
+    peer.send(my.packet(my.greeting(VERSION), 0))
+    _take(peer)
+    peer.socket = peer.context.wrap_socket(peer.socket, server_side=True)
+    _take(peer)
+    peer.send(my.packet(my.ASKS_TOKEN, 3))
+    _take(peer)
+    peer.send(my.packet(my.OK, 5))
+    while not _take(peer).startswith(b"\x03select"):
+        peer.send(my.packet(my.OK, 1))
+    peer.send(my.packet(b"\xfb" + WANTED.encode(), 1))
+    peer.linger()
+
+
 HOSTILE: Final[dict[str, Behaviour]] = {
     "skips-tls": skips_tls,
     "asks-behind-its-greeting": asks_behind_its_greeting,
@@ -73,6 +91,7 @@ HOSTILE: Final[dict[str, Behaviour]] = {
     "foreign-ca": only_tls,
     "is-full": is_full,
     "garbage": garbage,
+    "wants-a-file": wants_a_file,
 }
 """By the database each one stands for."""
 
