@@ -273,7 +273,8 @@ class Settings(Section):
         if not self.keeps_a_registry:
             yield from check_reach(self.access, self.proxies, facts)
         yield from self._twice("listeners", "address", [listener.address for listener in self.listeners])
-        if self.admin.address in [listener.address for listener in self.listeners]:
+        taken = [listener.address for listener in self.listeners if not listener.address.endswith(":0")]  # 0: any port
+        if self.admin.address in taken:
             message = f"{self.admin.address!r} is the address of a listener, too"
             yield Finding(self.admin.at("address"), message, "another port, such as 127.0.0.1:9090")
 

@@ -387,7 +387,7 @@ async def test_without_an_account_users_are_roles_of_the_brokers_own_and_no_othe
     bridge.sts.roles[own] = Role()
     error = await refused(bridge, db_user=ROLE)
     assert (error.reason, bridge.sts.assumed) == (Reason.ACCOUNT_MISMATCH, [])
-    assert (await bridge.grants.issue(request(db_user=own))).credential
+    assert (await bridge.grants.issue(request(db_user=own))).decision_id
     assert [hop.role_arn for _, hop in bridge.sts.assumed] == [own]
     await close_issuers(bridge.issuers)
     await bridge.pool.close()
