@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from deploy.sandbox.pki import CertificateAuthority
 from deploy.sandbox.world import World
 from tests.support import hostile_postgres as hostile
 from tests.support.hostile_postgres import Behaviour, HostileServer
+from tests.support.sockets import unheard
 
 HANDSHAKE_SECONDS: Final = 2.0
 """Deadline of the doors called brief, where no login is due: on a busy machine that alone may take longer."""
@@ -102,10 +104,11 @@ class Arrangement:
     directory: Path
     servers: dict[str, HostileServer] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    down: socket.socket = field(default_factory=unheard, repr=False)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True)
-        for name in ("names", "brief", "narrow", "sni", "plain", "stranger", "foreign", "down"):
+        for name in ("names", "brief", "narrow", "sni", "plain", "stranger", "foreign"):
             self.ports[name] = free_port()
         self._make_roles()
         for name, behaviour in {**PLAIN_SERVERS, **VERIFIED_SERVERS}.items():
@@ -153,6 +156,7 @@ class Arrangement:
 
     def stop(self) -> None:
         """The servers; the bridge is its owner's."""
+        self.down.close()
         for server in self.servers.values():
             server.stop()
 
@@ -207,7 +211,7 @@ class Arrangement:
         ]
         for name, server in self.servers.items():
             document["dial"][host_of(name)] = f"127.0.0.1:{server.port}"
-        document["dial"][host_of("down")] = f"127.0.0.1:{self.ports['down']}"
+        document["dial"][host_of("down")] = f"127.0.0.1:{self.down.getsockname()[1]}"
 
     def _make_roles(self) -> None:
         accounts = Accounts(self.world.aws_endpoint)

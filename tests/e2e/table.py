@@ -6,6 +6,7 @@ As `tests.e2e.arrangement` is for PostgreSQL, for any protocol that the sandbox 
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from deploy.sandbox.world import World
 from tests.e2e.arrangement import FOREIGN, HANDSHAKE_SECONDS, NARROW_CONNECTIONS, STRANGER
 from tests.e2e.clients import PATIENCE_SECONDS
 from tests.support.hostile_postgres import Behaviour, HostileServer
+from tests.support.sockets import unheard
 
 DOORS: Final = ("names", "brief", "narrow", "stranger", "foreign", "sealed")
 LABELS: Final[dict[str, dict[str, str]]] = {
@@ -92,10 +94,11 @@ class Table:
     servers: dict[str, HostileServer] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     bridge: Bridge = field(init=False)
+    down: socket.socket = field(default_factory=unheard, repr=False)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.ports = {f"t-{name}": free_port() for name in (*DOORS, "down")}
+        self.ports = {f"t-{name}": free_port() for name in DOORS}
         if self.kind.permissions is not None:
             self._make_roles(self.kind.permissions)
         for name, behaviour in {**self.kind.plain, **self.kind.verified}.items():
@@ -106,6 +109,7 @@ class Table:
     def stop(self) -> None:
         """All of it."""
         self.bridge.down()
+        self.down.close()
         for server in self.servers.values():
             server.stop()
 
@@ -190,7 +194,7 @@ class Table:
         ]
         for name, server in self.servers.items():
             document["dial"][self.kind.host_of(name)] = f"127.0.0.1:{server.port}"
-        document["dial"][self.kind.host_of("down")] = f"127.0.0.1:{self.ports['t-down']}"
+        document["dial"][self.kind.host_of("down")] = f"127.0.0.1:{self.down.getsockname()[1]}"
 
     def _make_roles(self, permissions: Policy) -> None:
         accounts = Accounts(self.world.aws_endpoint)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from contextlib import suppress
 from pathlib import Path
 
 _ESTABLISHED = "01"
+
+
+def unheard() -> socket.socket:
+    """Bound to a port of 127.0.0.1 and not listening: whoever connects is refused, and nobody else can listen there."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def connections(pid: int, port: int) -> set[int]:
