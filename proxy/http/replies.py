@@ -36,12 +36,12 @@ def user_of(authorization: bytes) -> str:
     return "" if _AWS_KEY(user) else user
 
 
-def may_be_a_pages(head: RequestHead, *, listed: bool) -> str:
-    """Why a request may be a web page's, and what to do about it; empty where it cannot. `listed`: the operator has
-    said under which names this listener is asked."""
+def may_be_a_pages(head: RequestHead, *, named: bool) -> str:
+    """Why a request may be a web page's, and what to do about it; empty where it cannot. `named`: it came under a name
+    that is the operator's, because the listener lists its hosts or a certificate bears it."""
     if head.browser:
         return "browsers need a listener that asks for client certificates"
-    if listed or head.method not in _SILENT:
+    if named or head.method not in _SILENT:
         return ""
     name = head.host.partition(b":")[0].rstrip(b".").lower()
     if b"." not in name or name.endswith(b".localhost") or _ADDRESS(name):

@@ -103,7 +103,7 @@ class Inbound:
         if holder is not None and user == self._user and head.host == self._host and not head.browser:
             return holder
         door = self.house.door
-        if door.workload is not None and (why := may_be_a_pages(head, listed=bool(door.hosts))):
+        if door.workload is not None and (why := may_be_a_pages(head, named=bool(door.hosts) or self.peer is not None)):
             # Any page that its user has open can send requests to this machine, under any name (DNS rebinding).
             message = (
                 f"listener {door.name!r} takes every client for one workload, and so takes no requests of web pages"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.net.identity import ClientCertificates
 from tests.support.ca import TestCa
 from tests.support.http_stage import http_stage, read_answer
 
@@ -44,6 +45,17 @@ async def test_no_page_reads_under_a_name_of_its_own_that_leads_here_by_now(
 async def test_programs_ask_under_names_that_no_page_can_have(ca: TestCa, host: bytes) -> None:
     async with http_stage(ca, service="es") as stage:
         assert (await stage.ask(GET.replace(b"Host: h", b"Host: " + host) + b"\r\n")).status == 200
+
+
+async def test_a_name_that_our_certificate_bears_is_no_strangers(ca: TestCa) -> None:
+    """A page's browser would not get as far."""
+    async with http_stage(
+        ca, service="es", client_certificates=ClientCertificates.NONE, tls_available=True, tls_required=True
+    ) as stage:
+        peer = await stage.dial()
+        await peer.tls(ca.client_context(), "proxy.example")
+        await peer.send(GET.replace(b"Host: h", b"Host: proxy.example") + b"\r\n")
+        assert (await read_answer(peer)).status == 200
 
 
 async def test_a_name_that_the_operator_has_listed_is_no_strangers(ca: TestCa) -> None:
