@@ -394,11 +394,3 @@ async def test_a_store_that_falls_silent_may_have_made_the_change_and_the_line_s
     await refused(Reason.REGISTRY_UNAVAILABLE, office.registrar.create(OPS, THE_PAGES))
     assert office.audited == [(OPS, "create", "rds-postgres")]
     assert json.loads(office.lines[0])["result"] == "unknown"
-
-
-async def test_a_broker_without_selectors_says_what_is_missing(tmp_path: Path) -> None:
-    office = Office(tmp_path / "r.db", stored=False)
-    said = await refused(Reason.REGISTRY_DISABLED, office.registrar.create(OPS, THE_PAGES))
-    assert "add db_service.resources" in said
-    office.sources.put_static([database("s")])
-    assert [entry.name for entry in office.registrar.list(OPS)] == ["s"]
