@@ -144,6 +144,22 @@ def test_a_proxy_acting_for_itself_is_a_client_like_any_other() -> None:
     assert decide(SHOP, caller=elsewhere, workload=elsewhere).reason is Reason.DATABASE_NOT_ALLOWED
 
 
+@pytest.mark.parametrize("product", [Product.REDSHIFT, Product.REDSHIFT_SERVERLESS])
+@pytest.mark.parametrize(("db_user", "db_name"), [("PayRoll", "orders"), ("app", "SECRETS"), ("payroll", "x")])
+def test_where_names_may_lose_their_case_a_deny_holds_whatever_it_is(
+    product: Product, db_user: str, db_name: str
+) -> None:
+    """And an allow for one spelling alone; elsewhere another case is another user."""
+    no_user = Rule(name="user", deny=True, workloads=("*",), db_labels=EVERY, db_users=("payRoll",))
+    no_name = Rule(name="name", deny=True, workloads=("*",), db_labels=EVERY, db_users=("*",), db_names=("Secre*",))
+    of = replace(database(), product=product)
+    decision = decide(EVERYTHING, no_user, no_name, of=of, db_user=db_user, db_name=db_name)
+    assert (decision.allowed, decision.reason) == (False, Reason.DENIED_BY_RULE)
+    assert decide(EVERYTHING, no_user, no_name, of=database(), db_user=db_user, db_name=db_name).allowed
+    allow = replace(no_user, name="allow", deny=False, db_users=("payRoll", "APP"))
+    assert not decide(allow, of=of, db_user=db_user, db_name=db_name).allowed
+
+
 def test_db_names_that_cannot_be_held_open_nothing() -> None:
     """Such pairs are load errors for what is configured; a database that comes later must not slip through."""
     blind = database(protocol=Protocol.MYSQL)
