@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import pytest
 
 from broker.access.model import Policy, Rule
 from broker.aws.errors import AwsFault, Call, Kind, assume_role_refusal, login_refusal
-from broker.diagnose import AwsFinding, CheckMetadata, CheckUser, Diagnoser, no_metadata_check, no_user_check
+from broker.diagnose import AT_ONCE, AwsFinding, CheckMetadata, CheckUser, Diagnoser, no_metadata_check, no_user_check
 from broker.errors import BrokerError
 from broker.model import AccountSession, Attribution, ChainKey, Hop, RegisteredDatabase
 from tests.support.clock import FakeClock
@@ -281,3 +282,17 @@ async def test_the_broker_is_named_by_its_role() -> None:
     steps = await Bench().run(database(external_id="wrong"))
     assert BROKER_ARN in steps[1].detail
     assert steps[-1].statements[0].attach_to == PRINCIPAL
+
+
+async def test_few_diagnoses_run_together() -> None:
+    """Each makes calls of its own, past all caches, and an operator may ask for any number."""
+    bench = Bench()
+    bench.sts.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE + 3):
+            group.create_task(bench.run(database(external_id="agreed")))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(bench.sts.assumed) == AT_ONCE
+        bench.sts.gate.set()
+    assert len(bench.sts.assumed) == AT_ONCE + 3
