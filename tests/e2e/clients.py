@@ -21,7 +21,7 @@ SIDES: Final = ("plain", "tls")
 PATIENCE_SECONDS: Final = 60.0
 """How long to wait for what another process does, on a machine however busy. No claim about time: where a test makes
 one, it has a bound of its own."""
-PROGRAM_SECONDS: Final = 2 * PATIENCE_SECONDS
+PROGRAM_SECONDS: Final = 3 * PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
