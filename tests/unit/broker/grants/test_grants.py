@@ -391,3 +391,18 @@ async def test_without_an_account_users_are_roles_of_the_brokers_own_and_no_othe
     assert [hop.role_arn for _, hop in bridge.sts.assumed] == [own]
     await close_issuers(bridge.issuers)
     await bridge.pool.close()
+
+
+async def test_what_a_refused_request_held_is_bounded_in_its_line(bridge: Bridge) -> None:
+    await refused(bridge, db_user="x" * 60_000)
+    assert bridge.audit[0]["db_user"] == "x" * 2048 + "...(60000 characters)"
+    assert len(bridge.lines[0]) < 4096
+
+
+async def test_credentials_that_were_handed_out_are_remembered_up_to_a_number(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workload may log in as any number of users."""
+    monkeypatch.setattr("broker.grants._REMEMBERED_CREDENTIALS", 3)
+    grants = [await bridge.grants.issue(request(db_user=f"user-{number}")) for number in range(10)]
+    assert list(bridge.grants._signed) == [grant.credential_id for grant in grants[-3:]]
