@@ -50,7 +50,7 @@ PROTOCOL: Final = "protocol"
 
 METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-_TALKATIVE: Final = ("boto3", "botocore", "urllib3", "grpc", "asyncio", "hpack", "s3transfer")
+TALKATIVE: Final = ("boto3", "botocore", "urllib3", "grpc", "asyncio", "hpack", "s3transfer")
 """At DEBUG botocore and urllib3 print headers, bodies and derived keys."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -80,7 +80,7 @@ def start_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in _TALKATIVE:
+    for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     # gRPC's core writes lines of its own, not JSON, at INFO one per failed handshake. It reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,10 @@ from tollbridge.secret import Secret
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in telemetry._TALKATIVE}
+def stream() -> io.StringIO:
     stream = io.StringIO()
     telemetry.start_logging("debug", stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, old in levels.items():
-        logging.getLogger(name).setLevel(old)
+    return stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
