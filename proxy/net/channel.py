@@ -16,7 +16,7 @@ from proxy.model import SocketAddress
 LINGER_SECONDS: Final = 2.0
 """How long a closed link may take to hand over its last bytes."""
 
-# Why reading stands still; it goes on when no bit is left.
+# Why reading stands still; it goes on when no bit is left. Whoever serves a link has the bits from 8 to 64.
 HOLD_INBOX, HOLD_PEER, HOLD_GUARD = 1, 2, 4
 HOLD_UNREAD: Final = 128
 """It has not taken what was said to it: what it asks next would only be answered with more."""
