@@ -135,6 +135,7 @@ async def test_a_broker_restarted_with_other_rules_makes_proxies_ask_again_at_on
         await enter(stayer)
         async with traffic(lambda: stayer) as others:
             await asyncio.to_thread(bridge.broker.stop)
+            await until(lambda: "tollbridge_proxy_watch_up 0.0" in bridge.proxy.admin("/metrics")[1])
             await enter(leaver)  # on the grant it holds
             bridge.change_broker = without_worker_0
             bridge.write_broker_config()

@@ -18,7 +18,7 @@ from broker.sessions.pool import Pool
 from broker.settings import Settings
 from tests.support.clock import FakeClock
 from tests.unit.broker.aws.stub import BASE_ARN, BROKER_USER, EXTERNAL_ID, ROLE, Aws
-from tests.unit.broker.grants.test_grants import Registered
+from tests.unit.broker.grants.bridges import Registered
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.issuers.fakes import issuers
 from tests.unit.broker.sessions.fakes import half

@@ -9,7 +9,7 @@ import pytest
 from broker.errors import BrokerError
 from broker.issuers import close_issuers
 from tests.support.clock import FakeClock
-from tests.unit.broker.grants.test_grants import Bridge, build
+from tests.unit.broker.grants.bridges import Bridge, build
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.sessions.fakes import ROLE, Role
 from tollbridge.model import Challenge, Product, Protocol, StsChallenge

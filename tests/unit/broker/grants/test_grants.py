@@ -1,95 +1,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from broker.access.model import Decision, Policy
 from broker.audit import Audit, Counters
 from broker.errors import BrokerError
-from broker.grants import Grants
-from broker.issuers import Issuers, close_issuers
-from broker.model import Attribution, RegisteredDatabase
-from broker.sessions.pool import Pool
+from broker.issuers import close_issuers
+from broker.model import Attribution
 from tests.support.clock import FakeClock
+from tests.unit.broker.grants.bridges import Bridge, build, refused
 from tests.unit.broker.issuers.databases import database, request
-from tests.unit.broker.issuers.fakes import FakeRedshift, issuers
-from tests.unit.broker.sessions.fakes import ROLE, SECOND_ROLE, FakeSts, Role, half, throttled
-from tollbridge.model import Database, Product, Protocol
+from tests.unit.broker.sessions.fakes import ROLE, SECOND_ROLE, Role, throttled
+from tollbridge.model import Product, Protocol
 from tollbridge.reasons import Reason
-
-
-@dataclass
-class Registered:
-    by_name: dict[str, RegisteredDatabase] = field(default_factory=dict)
-
-    def current(self) -> Registered:
-        return self
-
-
-@dataclass
-class Bridge:
-    """A whole broker but for the API and AWS."""
-
-    clock: FakeClock
-    sts: FakeSts
-    redshift: FakeRedshift
-    registry: Registered
-    counters: Counters
-    lines: list[str]
-    pool: Pool
-    grants: Grants
-    issuers: Issuers
-
-    @property
-    def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
-
-
-def evaluate(policy: Policy, *, caller: str, workload: str, database: Database, db_user: str, db_name: str) -> Decision:
-    if db_user == "root":
-        return Decision(allowed=False, rule="no-root", reason=Reason.DENIED_BY_RULE, message="rule no-root denies root")
-    return Decision(allowed=True, rule="shop")
-
-
-def build(clock: FakeClock, *databases: RegisteredDatabase, **role: Any) -> Bridge:
-    sts = FakeSts(clock, roles={ROLE: Role(**role)})
-    registry = Registered({entry.name: entry for entry in databases})
-    counters, lines = Counters(), list[str]()
-    pool = Pool(sts=sts, clock=clock, jitter=half, counters=counters)
-    redshift = FakeRedshift(clock)
-    made = issuers(clock, counters, now=pool.now, redshift=redshift)
-    grants = Grants(
-        registry=registry,
-        policy=lambda: Policy(version="v7"),
-        evaluate=evaluate,
-        pool=pool,
-        issuers=made,
-        audit=Audit(sink=lines.append, counters=counters),
-        jitter=half,
-        sts_region="us-east-1",
-    )
-    return Bridge(clock, sts, redshift, registry, counters, lines, pool, grants, made)
-
-
-@pytest.fixture
-async def bridge() -> AsyncIterator[Bridge]:
-    bridge = build(FakeClock(), database(external_id="ext-1"), external_id="ext-1")
-    yield bridge
-    await close_issuers(bridge.issuers)
-    await bridge.pool.close()
-    assert len(asyncio.all_tasks()) == 1
-
-
-async def refused(bridge: Bridge, **asked: Any) -> BrokerError:
-    with pytest.raises(BrokerError) as caught:
-        await bridge.grants.issue(request(**asked))
-    return caught.value
 
 
 async def test_an_allowed_request_gets_a_grant_and_a_line(bridge: Bridge) -> None:

@@ -15,7 +15,7 @@ from broker.issuers import close_issuers
 from broker.model import AwsAccess, RegisteredDatabase
 from broker.sessions.errors import SessionGone
 from tests.support.clock import FakeClock
-from tests.unit.broker.grants.test_grants import Bridge, build
+from tests.unit.broker.grants.bridges import Bridge, build
 from tests.unit.broker.issuers.databases import database, request
 from tests.unit.broker.sessions.fakes import ROLE, Role
 from tollbridge.model import Grant, Product
