@@ -39,9 +39,9 @@ DEFAULT_DEADLINE_SECONDS: Final = 10.0
 """Longer than the broker waits for an STS that hangs (7 s), so that its own word on the cause arrives."""
 _CONNECT_SECONDS: Final = 5.0
 _WATCH_SILENCE_SECONDS: Final = 15.0
+"""Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
 _REOPEN_SECONDS: Final = (0.1, 0.3)
 """Between the attempts to open a watch that broke: a broker that stops may still take, and cut off, the first."""
-"""Until a watch is whole, its next message must come in this time. After that silence is normal; keepalive watches."""
 _DIAGNOSE_SECONDS: Final = 180.0
 """A diagnosis of a chain whose every call hangs; each step says so when it is given up."""
 _DRAIN_MARGIN_SECONDS: Final = 2.0
