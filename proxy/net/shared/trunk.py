@@ -302,18 +302,16 @@ class Trunk:
                 continue
             seat, count = queue[0]
             end, left = advance(data, at, count)
-            if not at < end <= size or (left and end < size):
-                if not (left and at <= end < size):
-                    raise LocalFault("an engine counts answers that are not there")
-                if at < end:
-                    self._hand_part(seat, left, data[at:end])
-                at = self._past_messages(data, end)
-                continue
+            if not at <= end <= size or (at == end and not left):
+                raise LocalFault("an engine counts answers that are not there")
             piece = data[at:end]
             at = end
             if left:
-                self._hand_part(seat, left, piece)
-                break
+                if piece:
+                    self._hand_part(seat, left, piece)
+                if at < size:
+                    at = self._past_messages(data, at)
+                continue
             queue.popleft()
             self._begun = False
             seat.bytes_to_client += len(piece)
