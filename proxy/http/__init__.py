@@ -4,6 +4,7 @@
     bodies.py   chunked bodies
     target.py   a request's path and query as they are sent, so that what is signed is what is sent
     model.py    what an engine decides about a request
+    pages.py    requests that a page in a browser may have made
 
 Spec: https://www.rfc-editor.org/rfc/rfc9110, https://www.rfc-editor.org/rfc/rfc9112
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from proxy.http.heads import RequestHead
 from proxy.http.model import Reply
 
 _CREDENTIAL: Final = re.compile(rb"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,2048})").match
 _AWS_KEY: Final = re.compile(r"A[A-Z]{3}[A-Z0-9]{12,124}", re.ASCII).fullmatch
-
-_ADDRESS: Final = re.compile(rb"[0-9.]+").fullmatch
-
-_SILENT: Final = frozenset({b"GET", b"HEAD"})
-"""Methods with which a page asks its own origin and its browser adds no Origin, and over http no Sec-Fetch-Site either.
-https://fetch.spec.whatwg.org/#append-a-request-origin-header, https://www.w3.org/TR/fetch-metadata/"""
 
 _PHRASES: Final = {
     100: "Continue", 200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
@@ -34,20 +27,6 @@ def user_of(authorization: bytes) -> str:
         return ""
     user = match[1].decode("utf-8", "replace").rsplit("/", 4)[0]
     return "" if _AWS_KEY(user) else user
-
-
-def may_be_a_pages(head: RequestHead, *, named: bool) -> str:
-    """Why a request may be a web page's, and what to do about it; empty where it cannot. `named`: it came under a name
-    that is the operator's, because the listener lists its hosts or a certificate bears it."""
-    if head.browser:
-        return "browsers need a listener that asks for client certificates"
-    if named or head.method not in _SILENT:
-        return ""
-    name = head.host.partition(b":")[0].rstrip(b".").lower()
-    if b"." not in name or name.endswith(b".localhost") or _ADDRESS(name):
-        return ""  # whoever writes a page owns no such name
-    shown = name[:255].decode("latin-1")
-    return f"say localhost or an address for {shown!r}, which a page could have, or have it listed in `http.hosts`"
 
 
 def encode(reply: Reply, *, closing: bool, bodiless: bool = False) -> bytes:

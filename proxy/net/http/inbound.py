@@ -10,7 +10,8 @@ from typing import Final
 
 from proxy.errors import PeerViolation, Refused, Side
 from proxy.http.heads import HEAD_LIMIT, BadHttp, RequestHead, read_request
-from proxy.http.replies import encode, may_be_a_pages, user_of
+from proxy.http.pages import may_be_a_pages
+from proxy.http.replies import encode, user_of
 from proxy.model import PeerFacts
 from proxy.net.channel import Channel
 from proxy.net.events import LoginFacts
