@@ -44,14 +44,18 @@ def asks_instead_of_greeting(peer: Peer) -> None:
     peer.linger()
 
 
-def only_tls(peer: Peer) -> None:
-    """A good greeting and a certificate that is not good."""
+def _asks_on_tls(peer: Peer) -> None:
     assert peer.context is not None
     peer.send(my.packet(my.greeting(VERSION), 0))
     _take(peer)
     peer.socket = peer.context.wrap_socket(peer.socket, server_side=True)
     _take(peer)
     peer.send(my.packet(my.ASKS_TOKEN, 3))
+
+
+def only_tls(peer: Peer) -> None:
+    """A good greeting and a certificate that is not good."""
+    _asks_on_tls(peer)
     peer.linger()
 
 
@@ -68,12 +72,7 @@ def garbage(peer: Peer) -> None:
 
 def wants_a_file(peer: Peer) -> None:
     """What it says it is, until somebody selects: then it asks for a file of the client's, whatever was agreed on."""
-    assert peer.context is not None
-    peer.send(my.packet(my.greeting(VERSION), 0))
-    _take(peer)
-    peer.socket = peer.context.wrap_socket(peer.socket, server_side=True)
-    _take(peer)
-    peer.send(my.packet(my.ASKS_TOKEN, 3))
+    _asks_on_tls(peer)
     _take(peer)
     peer.send(my.packet(my.OK, 5))
     while not _take(peer).startswith(b"\x03select"):
