@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from broker.settings import ListenerTls, Settings, derive, load
-from tollbridge.process.lifecycle import SystemClock
+from tollbridge.process.files import expired, unreadable, unwritable
 from tollbridge.process.settings import Finding, Problem, SettingsError, json_schema
 from tollbridge.process.tls import TlsFiles, TlsFilesError, certificate_facts, read
 
@@ -65,18 +64,14 @@ def file_findings(settings: Settings) -> Iterator[Finding]:
         if (tls := listener.tls) and tls.cert_file and tls.key_file and tls.client_ca_file:
             yield from _certificate(tls)
     file = settings.audit.file
-    if file != "-" and not os.access(Path(file).parent, os.W_OK | os.X_OK):
-        message = f"directory {Path(file).parent} does not exist or cannot be written to"
-        yield Finding(
-            settings.audit.at("file"), message, "create it for the user the broker runs as; - is standard output"
-        )
+    if file != "-":
+        hint = "create it for the user the broker runs as; - is standard output"
+        yield from unwritable(settings.audit, "file", Path(file), hint)
 
 
 def _certificate(tls: ListenerTls) -> Iterator[Finding]:
-    missing = [key for key in ("cert_file", "key_file", "client_ca_file") if not os.access(getattr(tls, key), os.R_OK)]
-    for key in missing:
-        yield Finding(tls.at(key), f"{getattr(tls, key)} does not exist or cannot be read")
-    if missing:
+    if missing := unreadable(tls, "cert_file", "key_file", "client_ca_file"):
+        yield from missing
         return
     files = TlsFiles(cert_file=Path(tls.cert_file), key_file=Path(tls.key_file))
     try:
@@ -87,9 +82,7 @@ def _certificate(tls: ListenerTls) -> Iterator[Finding]:
     if not facts.dns_names:
         message = f"{files.cert_file} has no DNS name in its SAN: gRPC clients check that name and take no other"
         yield Finding(tls.at("cert_file"), message, "issue it with the name clients dial (SPIRE: -dns NAME)")
-    if facts.expires_at_seconds <= SystemClock().now().timestamp():
-        message = f"{files.cert_file} expired at {facts.expires_at}"
-        yield Finding(tls.at("cert_file"), message, "issue a new one", warning=True)
+    yield from expired(tls, files.cert_file, facts)
     try:
         read(files)
     except TlsFilesError as error:

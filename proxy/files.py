@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.settings import ProxySettings
-from tollbridge.process.lifecycle import SystemClock
+from tollbridge.process.files import expired, unreadable, unwritable
 from tollbridge.process.settings import Finding, Section
 from tollbridge.process.tls import TlsFiles, TlsFilesError, certificate_facts, read
 
@@ -17,13 +16,15 @@ def file_findings(settings: ProxySettings) -> Iterator[Finding]:
     """Certificates, keys, CAs, bundles and directories."""
     broker = settings.broker.tls
     if broker is not None:
-        missing = yield from _missing(broker, "cert_file", "key_file", "ca_file")
+        missing = unreadable(broker, "cert_file", "key_file", "ca_file")
+        yield from missing
         if not missing:
             yield from _certificate(broker, broker.files())
             yield from _caller(broker, broker.cert_file)
     for listener in settings.listeners:
         if listener.tls is not None:
-            missing = yield from _missing(listener.tls, "cert_file", "key_file", "client_ca_file")
+            missing = unreadable(listener.tls, "cert_file", "key_file", "client_ca_file")
+            yield from missing
             if not missing:
                 yield from _certificate(listener.tls, listener.tls.files())
         if listener.http is not None:
@@ -32,20 +33,9 @@ def file_findings(settings: ProxySettings) -> Iterator[Finding]:
     for key in ("aws_rds", "aws_redshift"):
         yield from _bundle(settings, key)
     file = settings.audit.file
-    if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
-        message = f"directory {file.parent} does not exist or cannot be written to"
-        yield Finding(settings.audit.at("file"), message, "create it for the user the proxy runs as, or leave file out")
-
-
-def _missing(section: Section, *keys: str) -> Generator[Finding, None, bool]:
-    """Says which cannot be read; returns whether any."""
-    any_missing = False
-    for key in keys:
-        path: Path | None = getattr(section, key)
-        if path is not None and not os.access(path, os.R_OK):
-            any_missing = True
-            yield Finding(section.at(key), f"{path} does not exist or cannot be read")
-    return any_missing
+    if file is not None:
+        hint = "create it for the user the proxy runs as, or leave file out"
+        yield from unwritable(settings.audit, "file", file, hint)
 
 
 def _certificate(section: Section, files: TlsFiles) -> Iterator[Finding]:
@@ -55,9 +45,7 @@ def _certificate(section: Section, files: TlsFiles) -> Iterator[Finding]:
     except TlsFilesError as error:
         yield Finding(section.at(), str(error))
         return
-    if facts.expires_at_seconds <= SystemClock().now().timestamp():
-        message = f"{files.cert_file} expired at {facts.expires_at}"
-        yield Finding(section.at("cert_file"), message, "issue a new one", warning=True)
+    yield from expired(section, files.cert_file, facts)
 
 
 def _caller(section: Section, cert_file: Path) -> Iterator[Finding]:

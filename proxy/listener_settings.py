@@ -13,7 +13,7 @@ from proxy.engines import HTTP_ENGINES, PROTOCOLS
 from proxy.http_settings import HttpListenerSettings
 from tollbridge.process.settings import Finding, Section
 from tollbridge.process.tls import TlsFiles
-from tollbridge.process.words import IDENTITY_HINT, may_be_identity, protocol_hint
+from tollbridge.process.words import nobodies, protocol_hint
 
 
 class ListenerTls(Section):
@@ -112,9 +112,8 @@ class ListenerSettings(Section):
                 "nothing here says who a client is",
                 hint="set `workload`, or `tls.client_ca_file` so that client certificates say it",
             )
-        if self.workload is not None and not may_be_identity(self.workload):
-            message = f"nobody is called {self.workload!r}: identities are SPIFFE IDs"
-            yield Finding(self.at("workload"), message, IDENTITY_HINT, warning=True)
+        if self.workload is not None:
+            yield from nobodies(self, "workload", [self.workload])
         if self.workload is not None and has_client_ca:
             yield Finding(
                 self.at("workload"),

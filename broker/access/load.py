@@ -15,7 +15,7 @@ from broker.access.model import Policy, ProxyRow, Rule
 from broker.access.operators import OperatorRow, Power
 from tollbridge.model import Database
 from tollbridge.process.settings import Finding, Section, TextList
-from tollbridge.process.words import IDENTITY_HINT, may_be_identity
+from tollbridge.process.words import nobodies
 
 _SHOWN_LABELS = 12
 
@@ -47,7 +47,7 @@ class RuleSection(Section):
                 yield Finding(self.at(key), "is required: without it the rule matches nothing", example)
         if not self.db_names:
             yield Finding(self.at("db_names"), "is empty: the rule matches nothing", "leave it out to allow all names")
-        yield from _nobody(self, "workloads", self.workloads)
+        yield from nobodies(self, "workloads", self.workloads)
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def rule(self) -> Rule:
@@ -101,8 +101,8 @@ class ProxySection(Section):
         if self.caller == "*":
             message = "every caller is a proxy: any certificate may speak for these workloads"
             yield Finding(self.at("caller"), message, "name the proxies", warning=True)
-        yield from _nobody(self, "caller", [self.caller])
-        yield from _nobody(self, "workloads", self.workloads)
+        yield from nobodies(self, "caller", [self.caller])
+        yield from nobodies(self, "workloads", self.workloads)
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def row(self) -> ProxyRow:
@@ -135,7 +135,7 @@ class OperatorSection(Section):
         if self.caller == "*" and set(self.may) - {Power.VIEW}:
             message = "every caller may change what is registered, any workload with a certificate among them"
             yield Finding(self.at("caller"), message, "name the operators", warning=True)
-        yield from _nobody(self, "caller", [self.caller])
+        yield from nobodies(self, "caller", [self.caller])
         yield from _empty_values(self, "db_labels", self.db_labels)
 
     def row(self) -> OperatorRow:
@@ -183,13 +183,6 @@ def check_reach(
 
 def _selector(labels: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values) for key, values in labels.items()}
-
-
-def _nobody(section: Section, key: str, globs: list[str]) -> Iterator[Finding]:
-    for glob in globs:
-        if glob and not may_be_identity(glob):
-            message = f"nobody is called {glob!r}: identities are SPIFFE IDs"
-            yield Finding(section.at(key), message, IDENTITY_HINT, warning=True)
 
 
 def _empty_values(section: Section, key: str, labels: dict[str, list[str]]) -> Iterator[Finding]:

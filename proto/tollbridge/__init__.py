@@ -6,7 +6,8 @@
     model.py     databases and grants as frozen values
     reasons.py   why a request was refused
     secret.py    a value that never prints
+    names.py     which name may be meant by one that nobody has
     clock.py     how time reaches code that decides
 
-Nothing here imports the broker or the proxy. `model`, `reasons`, `secret` and `clock` are pure.
+Nothing here imports the broker or the proxy. `model`, `reasons`, `secret`, `names` and `clock` are pure.
 """

@@ -19,7 +19,6 @@ Values are never repeated in messages of the loader: a configuration file is the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +38,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tollbridge.names import nearest
 from tollbridge.process.yamltree import ListNode, MapNode, Where, YamlProblem, parse, where_text
 from tollbridge.secret import Secret
 
@@ -303,8 +303,8 @@ _PLAIN: Final = {
 def _did_you_mean(key: str, model: type[Section]) -> str:
     names = [info.alias or name for name, info in model.model_fields.items()]
     within = [name for name in names if len(name) > 3 and name in key.lower()]
-    close = [max(within, key=len)] if within else difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"
+    meant = max(within, key=len) if within else nearest(key.lower(), names)
+    return f"did you mean {meant!r}?" if meant else f"known here: {', '.join(names)}"
 
 
 def _all_findings(value: object) -> Iterator[Finding]:

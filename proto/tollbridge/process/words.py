@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tollbridge.model import Protocol
+from tollbridge.names import nearest
+from tollbridge.process.settings import Finding, Section
 
 IDENTITY_FORMS: Final = ("spiffe://", "dns:")
 IDENTITY_HINT: Final = "spiffe://example.org/ns/shop/sa/checkout, or dns:NAME where allow_dns_identity is set"
@@ -45,7 +47,7 @@ _USUAL_PORTS: Final = {
 
 def protocol_hint(word: str) -> str:
     """What a protocol that does not exist was meant to be, as a hint; empty when that is not known."""
-    meant = _MEANT.get(word.lower()) or next(iter(difflib.get_close_matches(word.lower(), list(Protocol), n=1)), None)
+    meant = _MEANT.get(word.lower()) or nearest(word.lower(), list(Protocol))
     return f"did you mean {str(meant)!r}?" if meant else ""
 
 
@@ -59,3 +61,11 @@ def may_be_identity(glob: str) -> bool:
     """Whether any caller or workload can have a name like that: certificates say no others."""
     head = re.split(r"[*?]", glob, maxsplit=1)[0]
     return any(head.startswith(form) or (head != glob and form.startswith(head)) for form in IDENTITY_FORMS)
+
+
+def nobodies(section: Section, key: str, globs: Iterable[str]) -> Iterator[Finding]:
+    """Warnings about names that no identity can have."""
+    for glob in globs:
+        if glob and not may_be_identity(glob):
+            message = f"nobody is called {glob!r}: identities are SPIFFE IDs"
+            yield Finding(section.at(key), message, IDENTITY_HINT, warning=True)
